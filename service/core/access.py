@@ -1,0 +1,42 @@
+"""Who may do what, and whose data an actor sees. PostgreSQL enforces the same scope again (row-level security)."""
+
+from __future__ import annotations
+
+from service.core.errors import Forbidden
+from service.core.model import Actor, Role
+
+CITY_WIDE = frozenset(
+    {Role.HOTLINE, Role.DISPATCHER, Role.SUPERVISOR, Role.REVIEWER, Role.AUDITOR, Role.ADMIN, Role.SYSTEM}
+)
+"""Roles that see every ticket. A handler sees the tickets of his or her departments only."""
+
+OPERATIONS: dict[str, frozenset[Role]] = {
+    "tickets:write": frozenset({Role.HOTLINE}),
+    "tickets:read": frozenset(Role) - {Role.SYSTEM, Role.ADMIN},
+    "tickets:act": frozenset({Role.HOTLINE, Role.HANDLER, Role.DISPATCHER, Role.SUPERVISOR, Role.REVIEWER}),
+    "contact:reveal": frozenset({Role.HOTLINE, Role.HANDLER, Role.DISPATCHER}),
+    "approvals:read": frozenset({Role.HANDLER, Role.DISPATCHER, Role.SUPERVISOR, Role.AUDITOR}),
+    "approvals:decide": frozenset({Role.DISPATCHER, Role.SUPERVISOR}),
+    "reviews:read": frozenset({Role.HANDLER, Role.DISPATCHER, Role.SUPERVISOR, Role.REVIEWER, Role.AUDITOR}),
+    "reviews:act": frozenset({Role.HANDLER, Role.DISPATCHER, Role.REVIEWER, Role.SUPERVISOR}),
+    "reports:read": frozenset({Role.SUPERVISOR, Role.DISPATCHER, Role.REVIEWER, Role.AUDITOR, Role.HANDLER}),
+    "definitions:read": frozenset(Role) - {Role.SYSTEM},
+    "sandbox": frozenset(Role) - {Role.SYSTEM},
+}
+"""Operation -> roles. What exactly an action needs is said by the workflow; this is the outer wall."""
+
+
+def require(actor: Actor, operation: str) -> None:
+    """Raise Forbidden unless the actor's role may do this at all."""
+    allowed = OPERATIONS[operation]
+    if actor.role not in allowed:
+        raise Forbidden(f"This is for: {', '.join(sorted(allowed))}; you are {actor.role}.")
+
+
+def sees_everything(actor: Actor) -> bool:
+    return actor.role in CITY_WIDE
+
+
+def scope_of(actor: Actor) -> tuple[str, ...] | None:
+    """The departments whose tickets the actor sees; None means all."""
+    return None if sees_everything(actor) else actor.departments

@@ -1,0 +1,574 @@
+"""Workflow, routing and organisation files: plain data -> checked values.
+
+A file is parsed twice: as plain data (what is stored, hashed and versioned) and with positions, so that an error names
+file, line, path and what was expected. The classes ending in `Doc` are the language itself: they are strict (unknown
+keys are refused) and give the JSON Schema that editors use. `Workflow` is the compiled form that the engine reads.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import cel
+from jsonschema import Draft202012Validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError
+
+from service.core.calendar import Budget, Calendar, CalendarError, Measure
+from service.core.clocks import RungTime
+from service.core.errors import DefinitionError
+from service.core.model import Phase, Role
+
+MAX_FILE_BYTES = 1_000_000
+NAME = r"^[a-z][a-z0-9_]{0,39}$"
+Name = Annotated[str, Field(pattern=NAME)]
+
+
+class _Doc(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TextDoc(_Doc):
+    """A label for people, in Chinese and English."""
+
+    zh: str = Field(min_length=1, max_length=200)
+    en: str = Field(min_length=1, max_length=200)
+
+
+Effect = dict[Name, Any] | Name
+
+
+class RungDoc(_Doc):
+    """One step of a clock's ladder, at a share of the budget (percent), or before / after the due time."""
+
+    name: Name
+    share: int | None = Field(None, ge=1, le=99)
+    before: str | int | None = None
+    after: str | int | None = None
+    measure: Measure | None = None
+    times: int = Field(1, ge=1, le=60)
+    when: str | None = None
+    effects: list[Effect] = []
+    to: Name | None = None
+
+
+class BreachDoc(_Doc):
+    """What happens at the due instant, besides the breach itself."""
+
+    effects: list[Effect] = []
+    to: Name | None = None
+
+
+class ClockDoc(_Doc):
+    """One SLA promise."""
+
+    title: TextDoc
+    family: Literal["enterprise", "assignment", "centre"]
+    anchor: Literal["received_at", "dispatched_at", "started_at"] = "started_at"
+    measure: Measure
+    budget: str | int
+    rework_budget: str | int | None = None
+    rungs: list[RungDoc] = []
+    breach: BreachDoc = BreachDoc()
+
+
+class StageDoc(_Doc):
+    title: TextDoc
+    phase: Phase
+
+
+class BranchDoc(_Doc):
+    """One way an action can go: the first branch whose `when` (CEL) holds is taken."""
+
+    when: str | None = None
+    effects: list[Effect] = []
+    to: Name | None = None
+
+
+class ActionDoc(_Doc):
+    """What somebody may do: in which stages, by which roles, with which form."""
+
+    title: TextDoc
+    stages: list[Name] | Literal["open"]
+    roles: list[Role] = Field(min_length=1)
+    form: dict[str, Any] = {}
+    guard: str | None = None
+    guard_message: TextDoc | None = None
+    not_by: Name | None = None
+    effects: list[Effect] = []
+    to: Name | None = None
+    branches: list[BranchDoc] = []
+
+
+class ApprovalDoc(_Doc):
+    """A request that somebody else decides: who, within which clock, and what follows."""
+
+    title: TextDoc
+    roles: list[Role] = Field(min_length=1)
+    clock: Name
+    delays: list[Name] = []
+    approve: BranchDoc
+    deny: BranchDoc
+
+
+class OpenDoc(_Doc):
+    """Where a new ticket starts, depending on whether a rule found its lead."""
+
+    routed: BranchDoc
+    unrouted: BranchDoc
+
+
+class ReviewDoc(_Doc):
+    """What one matter, one discussion does to the ticket."""
+
+    proposed: list[BranchDoc] = Field(min_length=1)
+    accepted: list[BranchDoc] = Field(min_length=1)
+    refused: list[BranchDoc] = Field(min_length=1)
+    decided: list[BranchDoc] = Field(min_length=1)
+    completed: list[BranchDoc] = Field(min_length=1)
+
+
+class WorkflowDoc(_Doc):
+    """A department process: stages, clocks, actions, approvals and the review."""
+
+    key: Name
+    title: TextDoc
+    extends: Name | None = None
+    abstract: bool = False
+    calendar: str = Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")
+    oldest_received_days: int = Field(30, ge=1, le=365)
+    domains: list[Name] = []
+    urgency: list[Name] = []
+    departments: list[Name] = []
+    open: OpenDoc
+    stages: dict[Name, StageDoc]
+    clocks: dict[Name, ClockDoc]
+    actions: dict[Name, ActionDoc]
+    approvals: dict[Name, ApprovalDoc] = {}
+    review: ReviewDoc
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    when: Any
+    effects: tuple[tuple[str, Any], ...]
+    to: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    name: str
+    time: RungTime
+    when: Any
+    effects: tuple[tuple[str, Any], ...]
+    to: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClockDef:
+    name: str
+    title: Mapping[str, str]
+    family: str
+    anchor: str
+    budget: Budget
+    rework: Budget
+    rungs: Mapping[str, Rung]
+    times: tuple[tuple[str, RungTime], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ActionDef:
+    name: str
+    title: Mapping[str, str]
+    stages: frozenset[str]
+    roles: frozenset[Role]
+    form: Mapping[str, Any]
+    validator: Draft202012Validator
+    guard: Any
+    guard_message: Mapping[str, str] | None
+    not_by: str | None
+    branches: tuple[Branch, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalDef:
+    kind: str
+    title: Mapping[str, str]
+    roles: frozenset[Role]
+    clock: str
+    delays: tuple[str, ...]
+    approve: Branch
+    deny: Branch
+
+
+@dataclass(frozen=True, slots=True)
+class Workflow:
+    """A compiled workflow. Immutable; a ticket keeps the version it was accepted under (P7)."""
+
+    key: str
+    version: int
+    title: Mapping[str, str]
+    calendar: str
+    oldest_received_days: int
+    domains: frozenset[str]
+    urgency: frozenset[str]
+    departments: frozenset[str]
+    stages: Mapping[str, tuple[Phase, Mapping[str, str]]]
+    clocks: Mapping[str, ClockDef]
+    actions: Mapping[str, ActionDef]
+    approvals: Mapping[str, ApprovalDef]
+    opened: Mapping[str, Branch]
+    review: Mapping[str, tuple[Branch, ...]]
+
+    def phase(self, stage: str) -> Phase:
+        return self.stages[stage][0]
+
+
+# --- reading files ---------------------------------------------------------------------------------------------
+
+
+def read_yaml(path: Path) -> Any:
+    """One YAML 1.2 file as plain data. Aliases, duplicate keys and files over 1 MB are refused."""
+    text = _bounded(path)
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise DefinitionError(str(error.problem), (), path.name, mark.line + 1 if mark else 0) from None
+
+
+def _bounded(path: Path) -> str:
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise DefinitionError(f"the file is larger than {MAX_FILE_BYTES:,} bytes", (), path.name)
+    text = path.read_text(encoding="utf-8")
+    if re.search(r"(?m)^[^#'\"]*[:\-]\s+[&*][A-Za-z0-9_]+\s*$", text):
+        raise DefinitionError("anchors and aliases are not allowed: write the value out", (), path.name)
+    return text
+
+
+def line_of(path: Path, keys: Sequence[str | int]) -> int:
+    """The line (from 1) of the deepest of `keys` that the file holds."""
+    node = YAML(typ="rt", pure=True).load(StringIO(path.read_text(encoding="utf-8")))
+    line = 1
+    for key in keys:
+        try:
+            position = node.lc.key(key) if isinstance(node, dict) else node.lc.item(key)
+            line, node = position[0] + 1, node[key]
+        except (KeyError, IndexError, TypeError, AttributeError):
+            break
+    return line
+
+
+def read_workflows(folder: Path) -> dict[str, dict[str, Any]]:
+    """All workflow files under `folder`/city and `folder`/departments, with `extends` resolved, as plain data."""
+    files = {}
+    for path in [*sorted((folder / "city").glob("*.yaml")), *sorted((folder / "departments").glob("*.yaml"))]:
+        data = read_yaml(path)
+        if not isinstance(data, dict) or "key" not in data:
+            raise DefinitionError("a workflow file is a mapping with a `key`", (), path.name, 1)
+        if data["key"] in files:
+            raise DefinitionError(f"the key {data['key']!r} is used twice", ("key",), path.name, line_of(path, ["key"]))
+        files[data["key"]] = (path, data)
+    merged = {}
+    for key, (path, _) in files.items():
+        plain = _resolve(key, files, ())
+        try:
+            compile_workflow(plain)
+        except DefinitionError as error:
+            raise DefinitionError(error.detail, error.path, path.name, line_of(path, error.path)) from None
+        if not plain.get("abstract"):
+            merged[key] = plain
+    return merged
+
+
+def _resolve(key: str, files: Mapping[str, tuple[Path, Any]], seen: tuple[str, ...]) -> dict[str, Any]:
+    path, data = files[key]
+    parent = data.get("extends")
+    if parent is None:
+        return dict(data)
+    if parent in seen or parent == key:
+        raise DefinitionError("`extends` goes round in a circle", ("extends",), path.name, line_of(path, ["extends"]))
+    if parent not in files:
+        raise DefinitionError(f"there is no workflow {parent!r}", ("extends",), path.name, line_of(path, ["extends"]))
+    base = _resolve(parent, files, (*seen, key))
+    base.pop("abstract", None)
+    return _merge(base, {k: v for k, v in data.items() if k != "extends"})
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Mappings merge key by key; a null removes the key; anything else replaces."""
+    out = dict(base)
+    for key, value in over.items():
+        if value is None:
+            out.pop(key, None)
+        elif isinstance(value, Mapping) and isinstance(out.get(key), Mapping):
+            out[key] = _merge(out[key], value)
+        else:
+            out[key] = value
+    return out
+
+
+def read_calendars(folder: Path) -> dict[str, dict[str, Any]]:
+    """All calendars under `folder`/calendars, each with its `holidays` file merged in as `years`."""
+    out = {}
+    for path in sorted((folder / "calendars").glob("*.yaml")):
+        data = read_yaml(path)
+        holidays = data.pop("holidays", None)
+        if holidays:
+            data["years"] = _text_keys(read_yaml(path.parent / holidays).get("years", {}))
+        data = _text_keys(data)
+        try:
+            Calendar.compile(data)
+        except CalendarError as error:
+            raise DefinitionError(str(error), (), path.name, 1) from None
+        out[data["key"]] = data
+    return out
+
+
+def _text_keys(value: Any) -> Any:
+    """Dates and years as keys become text, so that the stored JSON and the YAML are the same data."""
+    if isinstance(value, Mapping):
+        return {str(k): _text_keys(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_text_keys(v) for v in value]
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+
+
+# --- compiling -------------------------------------------------------------------------------------------------
+
+
+def compile_workflow(plain: Mapping[str, Any], version: int = 1) -> Workflow:
+    """Plain data -> `Workflow`; raises DefinitionError with the path of what is wrong and what was expected."""
+    try:
+        doc = WorkflowDoc.model_validate(plain)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        # a union's error path carries the name of the alternative tried, which is no key of the file
+        path = tuple(p for p in first["loc"] if not (isinstance(p, str) and ("[" in p or p.startswith("literal"))))
+        raise DefinitionError(first["msg"], path) from None
+    flow = Workflow(
+        key=doc.key,
+        version=version,
+        title=_text(doc.title),
+        calendar=doc.calendar,
+        oldest_received_days=doc.oldest_received_days,
+        domains=frozenset(doc.domains),
+        urgency=frozenset(doc.urgency),
+        departments=frozenset(doc.departments),
+        stages={name: (s.phase, _text(s.title)) for name, s in doc.stages.items()},
+        clocks={name: _clock(name, c) for name, c in doc.clocks.items()},
+        actions={name: _action(name, a, doc) for name, a in doc.actions.items()},
+        approvals={name: _approval(name, a) for name, a in doc.approvals.items()},
+        opened={
+            "routed": _branch(doc.open.routed, ("open", "routed")),
+            "unrouted": _branch(doc.open.unrouted, ("open", "unrouted")),
+        },
+        review={
+            k: tuple(_branch(b, ("review", k, n)) for n, b in enumerate(getattr(doc.review, k)))
+            for k in ("proposed", "accepted", "refused", "decided", "completed")
+        },
+    )
+    _check_names(flow)
+    return flow
+
+
+def _text(doc: TextDoc) -> dict[str, str]:
+    return {"zh": doc.zh, "en": doc.en}
+
+
+def _cel(source: str | None, path: tuple[str | int, ...]) -> Any:
+    if source is None:
+        return None
+    try:
+        return cel.compile(source)
+    except ValueError as error:
+        raise DefinitionError(f"not a CEL expression: {error}", path) from None
+
+
+def holds(program: Any, context: Mapping[str, Any]) -> bool:
+    """Whether a compiled condition is true; a missing condition always is."""
+    return True if program is None else bool(program.execute(dict(context)))
+
+
+def _effects(effects: Sequence[Effect], path: tuple[str | int, ...]) -> tuple[tuple[str, Any], ...]:
+    out = []
+    for n, effect in enumerate(effects):
+        if isinstance(effect, str):
+            out.append((effect, None))
+        elif len(effect) == 1:
+            out.append(next(iter(effect.items())))
+        else:
+            raise DefinitionError("an effect has exactly one name, such as `start: resolve`", (*path, n))
+    return tuple(out)
+
+
+def _branch(doc: BranchDoc | BreachDoc, path: tuple[str | int, ...]) -> Branch:
+    when = _cel(getattr(doc, "when", None), (*path, "when"))
+    return Branch(when, _effects(doc.effects, (*path, "effects")), doc.to)
+
+
+def _budget(measure: Measure, value: str | int, path: tuple[str | int, ...]) -> Budget:
+    try:
+        return Budget.parse(measure, value)
+    except CalendarError as error:
+        raise DefinitionError(str(error), path) from None
+
+
+def _clock(name: str, doc: ClockDoc) -> ClockDef:
+    path = ("clocks", name)
+    budget = _budget(doc.measure, doc.budget, (*path, "budget"))
+    rework = budget if doc.rework_budget is None else _budget(doc.measure, doc.rework_budget, (*path, "rework_budget"))
+    rungs: dict[str, Rung] = {}
+    for n, rung in enumerate(doc.rungs):
+        for made in _rungs(rung, doc.measure, (*path, "rungs", n)):
+            if made.name in rungs or made.name == "breach":
+                raise DefinitionError(f"the rung {made.name!r} stands twice", (*path, "rungs", n, "name"))
+            rungs[made.name] = made
+    breach = _branch(doc.breach, (*path, "breach"))
+    rungs["breach"] = Rung("breach", RungTime("due"), None, breach.effects, breach.to)
+    times = tuple((r.name, r.time) for r in rungs.values())
+    return ClockDef(name, _text(doc.title), doc.family, doc.anchor, budget, rework, rungs, times)
+
+
+def _rungs(doc: RungDoc, measure: Measure, path: tuple[str | int, ...]) -> list[Rung]:
+    given = [k for k in ("share", "before", "after") if getattr(doc, k) is not None]
+    if len(given) != 1:
+        raise DefinitionError("a rung has exactly one of `share`, `before` and `after`", path)
+    kind = given[0]
+    effects, when = _effects(doc.effects, (*path, "effects")), _cel(doc.when, (*path, "when"))
+    if kind == "share":
+        return [Rung(doc.name, RungTime("share", percent=doc.share or 0), when, effects, doc.to)]
+    value = doc.before if kind == "before" else doc.after
+    assert value is not None
+    step = _budget(doc.measure or measure, value, (*path, kind))
+    out = []
+    for n in range(1, doc.times + 1):
+        name = doc.name if doc.times == 1 else f"{doc.name}_{n}"
+        out.append(Rung(name, RungTime(kind, offset=Budget(step.measure, step.amount * n)), when, effects, doc.to))
+    return out
+
+
+def _action(name: str, doc: ActionDoc, flow: WorkflowDoc) -> ActionDef:
+    path = ("actions", name)
+    if doc.stages == "open":
+        stages = frozenset(s for s, d in flow.stages.items() if d.phase is not Phase.CLOSED)
+    else:
+        stages = frozenset(doc.stages)
+    form = {"type": "object", "additionalProperties": False, **doc.form}
+    try:
+        Draft202012Validator.check_schema(form)
+    except Exception as error:
+        raise DefinitionError(
+            f"the form is not a JSON Schema: {getattr(error, 'message', error)}", (*path, "form")
+        ) from None
+    branches = [_branch(b, (*path, "branches", n)) for n, b in enumerate(doc.branches)]
+    if not branches:
+        branches = [Branch(None, _effects(doc.effects, (*path, "effects")), doc.to)]
+    elif doc.effects or doc.to:
+        raise DefinitionError("an action has either `branches` or `effects` and `to`", path)
+    return ActionDef(
+        name=name,
+        title=_text(doc.title),
+        stages=stages,
+        roles=frozenset(doc.roles),
+        form=form,
+        validator=Draft202012Validator(form, format_checker=Draft202012Validator.FORMAT_CHECKER),
+        guard=_cel(doc.guard, (*path, "guard")),
+        guard_message=_text(doc.guard_message) if doc.guard_message else None,
+        not_by=doc.not_by,
+        branches=tuple(branches),
+    )
+
+
+def _approval(kind: str, doc: ApprovalDoc) -> ApprovalDef:
+    path = ("approvals", kind)
+    approve, deny = _branch(doc.approve, (*path, "approve")), _branch(doc.deny, (*path, "deny"))
+    return ApprovalDef(kind, _text(doc.title), frozenset(doc.roles), doc.clock, tuple(doc.delays), approve, deny)
+
+
+_CLOCK_EFFECTS = frozenset({"start", "meet", "cancel", "hold", "release", "settle", "extend"})
+
+
+def _check_names(flow: Workflow) -> None:
+    """Names that are used must exist. (The state space itself is explored by the checker.)"""
+    for path, branch in _branches(flow):
+        if branch.to is not None and branch.to not in flow.stages:
+            raise DefinitionError(
+                f"there is no stage {branch.to!r}; there are: {', '.join(flow.stages)}", (*path, "to")
+            )
+        for n, (verb, arg) in enumerate(branch.effects):
+            where = (*path, "effects", n)
+            if verb in _CLOCK_EFFECTS and arg not in flow.clocks:
+                raise DefinitionError(f"there is no clock {arg!r}; there are: {', '.join(flow.clocks)}", where)
+            if verb == "request" and arg not in flow.approvals:
+                raise DefinitionError(f"there is no approval {arg!r}", where)
+            if verb in {"pause", "resume"}:
+                for name in arg["clocks"]:
+                    if name not in flow.clocks:
+                        raise DefinitionError(f"there is no clock {name!r}", where)
+            if verb not in EFFECTS:
+                raise DefinitionError(f"there is no effect {verb!r}; there are: {', '.join(sorted(EFFECTS))}", where)
+    for name, action in flow.actions.items():
+        for stage in action.stages - set(flow.stages):
+            raise DefinitionError(f"there is no stage {stage!r}", ("actions", name, "stages"))
+    for kind, approval in flow.approvals.items():
+        for clock in (approval.clock, *approval.delays):
+            if clock not in flow.clocks:
+                raise DefinitionError(f"there is no clock {clock!r}", ("approvals", kind, "clock"))
+
+
+def _branches(flow: Workflow) -> list[tuple[tuple[str | int, ...], Branch | Rung]]:
+    out: list[tuple[tuple[str | int, ...], Branch | Rung]] = []
+    out += [(("open", k), b) for k, b in flow.opened.items()]
+    out += [(("review", k, n), b) for k, branches in flow.review.items() for n, b in enumerate(branches)]
+    for name, action in flow.actions.items():
+        several = len(action.branches) > 1
+        out += [
+            (("actions", name, "branches", n) if several else ("actions", name), b)
+            for n, b in enumerate(action.branches)
+        ]
+    for kind, approval in flow.approvals.items():
+        out += [(("approvals", kind, "approve"), approval.approve), (("approvals", kind, "deny"), approval.deny)]
+    for name, clock in flow.clocks.items():
+        out += [(("clocks", name, "rungs", n), r) for n, r in enumerate(clock.rungs.values())]
+    return out
+
+
+EFFECTS = frozenset(
+    {
+        "accept",
+        "add_co_handlers",
+        "assign_lead",
+        "assign_to",
+        "cancel",
+        "card",
+        "clear_lead",
+        "close",
+        "count",
+        "end_leg",
+        "excuse",
+        "extend",
+        "hold",
+        "meet",
+        "new_round",
+        "notify",
+        "outcome",
+        "pause",
+        "propose_review",
+        "record",
+        "release",
+        "request",
+        "resume",
+        "settle",
+        "start",
+        "submit_leg",
+        "withdraw_open",
+    }
+)
+"""Every effect the engine knows; `workflow.HANDLERS` implements each (a test holds the two together)."""

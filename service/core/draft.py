@@ -1,0 +1,165 @@
+"""A ticket being changed, and what a change may look at. Used by the engine (`workflow`, `effects`, `review`) only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from service.core import clocks
+from service.core.calendar import Calendar
+from service.core.definitions import Workflow
+from service.core.model import (
+    Actor,
+    Approval,
+    Assignment,
+    Clock,
+    Decision,
+    Event,
+    Firing,
+    Notice,
+    Ticket,
+)
+
+COUNTERS = (
+    "return_requests",
+    "returns_denied",
+    "extension_requests",
+    "extensions",
+    "pause_requests",
+    "pauses",
+    "audit_failures",
+    "callback_attempts",
+    "urges",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Env:
+    """What a decision may look at besides the ticket. `departments`: the codes that exist.
+
+    `punctual`: timers fire as if the pump had been there at their very instant (a sandbox clock that is moved).
+    """
+
+    workflow: Workflow
+    calendar: Calendar
+    actor: Actor
+    now: datetime
+    new_id: Callable[[], str]
+    departments: frozenset[str]
+    punctual: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RouteTo:
+    """Where routing sends a new ticket; `lead` None means the dispatcher."""
+
+    lead: str | None
+    co_handlers: tuple[str, ...] = ()
+    rule: str | None = None
+
+
+class Draft:
+    """A ticket being changed. `now` moves: inside a timer it is the timer's due instant, else the command's time."""
+
+    def __init__(self, ticket: Ticket, env: Env) -> None:
+        self.env, self.before, self.ticket = env, ticket, ticket
+        self.now, self.actor = env.now, env.actor
+        self.form: Mapping[str, Any] = {}
+        self.route: RouteTo | None = None
+        self.approval: Approval | None = None
+        self.leg: Assignment | None = None
+        self.clock: Clock | None = None
+        self.quiet = False
+        self.events: list[Event] = []
+        self.firings: list[Firing] = []
+        self.notices: list[Notice] = []
+        self.changes: dict[str, list[str]] = {}
+
+    # -- writing ---------------------------------------------------------------------------------------------
+
+    def set(self, **changes: Any) -> None:
+        self.ticket = replace(self.ticket, **changes)
+
+    def fact(self, key: str, value: Any) -> None:
+        self.set(facts={**self.ticket.facts, key: value})
+
+    def count(self, name: str) -> None:
+        self.set(counters={**self.ticket.counters, name: self.ticket.counters.get(name, 0) + 1})
+
+    def put(self, kind: str, row: Any) -> None:
+        """Add or replace one child (`kind` is the attribute's name) by its id."""
+        rows: tuple[Any, ...] = getattr(self.ticket, kind)
+        if any(r.id == row.id for r in rows):
+            rows = tuple(row if r.id == row.id else r for r in rows)
+        else:
+            rows = (*rows, row)
+        self.set(**{kind: rows})
+
+    def put_clock(self, clock: Clock) -> None:
+        definition = self.env.workflow.clocks[clock.name]
+        if clock.open:
+            clock = clocks.project(clock, definition.times, self.env.calendar, self.deciding(clock))
+        self.put("clocks", clock)
+
+    def deciding(self, clock: Clock) -> bool:
+        """Whether a request asked in time and not yet decided keeps this clock from turning red (T7)."""
+        approvals = self.env.workflow.approvals
+        return any(a.state == "pending" and clock.name in approvals[a.kind].delays for a in self.ticket.approvals)
+
+    def changed(self, what: str, name: str) -> None:
+        self.changes.setdefault(what, []).append(name)
+
+    def event(self, type_: str, **data: Any) -> None:
+        if self.changes:
+            data["clocks"] = self.changes
+            self.changes = {}
+        self.events.append(Event(type_, self.now, self.actor, data))
+
+    # -- reading ---------------------------------------------------------------------------------------------
+
+    def open_clocks(self, name: str) -> list[Clock]:
+        return [c for c in self.ticket.clocks if c.name == name and c.open]
+
+    def context(self) -> dict[str, Any]:
+        """What guards and conditions (CEL) may read."""
+        ticket, leg = self.ticket, self.leg
+        pending = {a.kind for a in ticket.approvals if a.state == "pending"}
+        latest = {c.name: c for c in ticket.clocks}
+        return {
+            "form": dict(self.form),
+            "ticket": {
+                "round": ticket.round,
+                "stage": ticket.stage,
+                "phase": str(ticket.phase),
+                "domain": ticket.domain,
+                "matter": ticket.matter or "",
+                "urgency": ticket.urgency,
+                "district": ticket.district or "",
+                "lead": ticket.lead or "",
+            },
+            "leg": {
+                "role": leg.role if leg else "",
+                "state": leg.state if leg else "",
+                "department": leg.department if leg else "",
+            },
+            "counters": {name: ticket.counters.get(name, 0) for name in {*COUNTERS, *ticket.counters}},
+            "pending": {kind: kind in pending for kind in self.env.workflow.approvals},
+            "clocks": {
+                name: {"open": c.open, "state": str(c.state), "breached": c.breached_at is not None}
+                for name, c in latest.items()
+            },
+            "review": {"open": ticket.open_review() is not None},
+        }
+
+    def finish(self) -> Decision:
+        ticket = self.ticket
+        if ticket.open:
+            legs = [a.department for a in ticket.assignments if a.open]
+            review = ticket.open_review()
+            asked = [o.department for o in ticket.opinions if review and o.review_id == review.id]
+            owners = [m.department for m in ticket.measures if m.open]
+            ticket = replace(ticket, visible_to=tuple(sorted({*legs, *asked, *owners})))
+        ticket = replace(ticket, updated_at=self.env.now, version=self.before.version + 1)
+        return Decision(self.before, ticket, tuple(self.events), tuple(self.firings), tuple(self.notices))

@@ -1,0 +1,418 @@
+"""What each effect of a workflow file does to a draft. `HANDLERS` names them all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from service.core import clocks
+from service.core.calendar import Budget, Measure
+from service.core.definitions import Branch, Rung
+from service.core.draft import Draft
+from service.core.errors import Conflict
+from service.core.model import Approval, Assignment, Clock, ClockState, Notice, Phase, Review, Round
+
+
+def run(draft: Draft, branch: Branch | Rung) -> None:
+    """Carry out the effects in their order, then move to the stage named, if any."""
+    for verb, arg in branch.effects:
+        HANDLERS[verb](draft, arg)
+    if branch.to is not None:
+        draft.set(stage=branch.to, phase=draft.env.workflow.phase(branch.to))
+        if draft.ticket.phase is Phase.CLOSED:
+            _close(draft, None)
+
+
+def _start(draft: Draft, name: str) -> None:
+    definition = draft.env.workflow.clocks[name]
+    ticket = draft.ticket
+    if definition.family == "assignment":
+        role = "co_handler" if name.startswith("co_") else "lead"
+        for leg in ticket.assignments:
+            have = any(c.name == name and c.assignment_id == leg.id for c in ticket.clocks)
+            if leg.open and leg.role == role and not have:
+                start_clock(draft, name, anchor=leg.dispatched_at, assignment=leg)
+        return
+    if definition.family == "enterprise" and any(c.name == name and c.cycle == ticket.round for c in ticket.clocks):
+        return
+    subject = draft.approval.id if draft.approval and name != "pause_cap" else None
+    anchor = ticket.received_at if definition.anchor == "received_at" and ticket.round == 1 else draft.now
+    start_clock(draft, name, anchor=anchor, subject_id=subject)
+
+
+def start_clock(
+    draft: Draft,
+    name: str,
+    *,
+    anchor: datetime,
+    assignment: Assignment | None = None,
+    subject_id: str | None = None,
+    department: str | None = None,
+    budget: Budget | None = None,
+) -> Clock:
+    """Begin one clock of the workflow. The enterprise's clocks have the round as their cycle (T3)."""
+    definition, ticket = draft.env.workflow.clocks[name], draft.ticket
+    first = definition.family == "enterprise" and ticket.round == 1
+    budget = budget or (definition.budget if first or definition.family != "enterprise" else definition.rework)
+    if name == "pause_cap" and draft.form.get("days"):
+        budget = Budget(definition.budget.measure, min(definition.budget.amount, int(draft.form["days"])))
+    cycle = ticket.round if definition.family == "enterprise" else 1 + sum(c.name == name for c in ticket.clocks)
+    due_at = draft.env.calendar.add(anchor, budget)
+    clock = Clock(
+        id=draft.env.new_id(),
+        ticket_id=ticket.id,
+        assignment_id=assignment.id if assignment else None,
+        name=name,
+        cycle=cycle,
+        family=definition.family,
+        measure=budget.measure,
+        budget=budget.amount,
+        anchor_name=definition.anchor,
+        anchor=anchor,
+        calendar_key=draft.env.calendar.key,
+        calendar_version=draft.env.calendar.version,
+        state=ClockState.RUNNING,
+        due_at=due_at,
+        original_due_at=due_at,
+        department=department or (assignment.department if assignment else None),
+        subject_id=subject_id,
+    )
+    draft.put_clock(clock)
+    draft.changed("started", name)
+    return clock
+
+
+def end_clocks(draft: Draft, ending: list[Clock], reason: str, cancelled: bool = False) -> None:
+    for clock in ending:
+        draft.put_clock(clocks.end(clock, draft.now, reason, cancelled))
+        draft.changed("cancelled" if cancelled else "met", clock.name)
+
+
+def _meet(draft: Draft, name: str) -> None:
+    ending = draft.open_clocks(name)
+    if draft.env.workflow.clocks[name].family == "assignment" and draft.leg is not None:
+        ending = [c for c in ending if c.assignment_id == draft.leg.id]
+    end_clocks(draft, ending, "met")
+
+
+def _cancel(draft: Draft, name: str) -> None:
+    end_clocks(draft, draft.open_clocks(name), "cancelled", cancelled=True)
+
+
+def _hold(draft: Draft, name: str) -> None:
+    for clock in draft.open_clocks(name):
+        draft.put_clock(clocks.hold(clock, draft.now, draft.actor.subject))
+        draft.changed("held", name)
+
+
+def _release(draft: Draft, name: str) -> None:
+    for clock in draft.open_clocks(name):
+        draft.put_clock(clocks.resume(clock, draft.now))
+        draft.changed("released", name)
+
+
+def _settle(draft: Draft, name: str) -> None:
+    """T10: an accepted reply met its clock at the time it was submitted."""
+    for clock in draft.open_clocks(name):
+        at = clock.held_at or draft.now
+        draft.put_clock(clocks.end(clock, at, "reply accepted"))
+        draft.changed("met", name)
+
+
+def _pause(draft: Draft, arg: Mapping[str, Any]) -> None:
+    approval = draft.approval
+    at = approval.requested_at if approval and arg.get("from") == "requested" else draft.now
+    kind = arg.get("kind") or draft.form.get("kind", "paused")
+    caps = draft.open_clocks("pause_cap") if approval else []
+    until = caps[0].due_at if caps else None
+    for name in arg["clocks"]:
+        for clock in draft.open_clocks(name):
+            if clock.state in {ClockState.RUNNING, ClockState.BREACHED_RUNNING}:
+                reason = str(draft.form.get("reason", ""))
+                draft.put_clock(clocks.pause(clock, at, kind, until, reason, draft.actor.subject))
+                draft.changed("paused", name)
+
+
+def _resume(draft: Draft, arg: Mapping[str, Any]) -> None:
+    for name in arg["clocks"]:
+        for clock in draft.open_clocks(name):
+            if clock.state is ClockState.PAUSED:
+                draft.put_clock(clocks.resume(clock, draft.now))
+                draft.changed("resumed", name)
+
+
+def _extend(draft: Draft, name: str) -> None:
+    assert draft.approval is not None, "extend stands in an approval (checked when the workflow is loaded)"
+    days = int(draft.approval.form["days"])
+    for clock in draft.open_clocks(name):
+        amount = days if clock.measure in {Measure.working_days, Measure.natural_days} else days * 8 * 3_600_000_000
+        ground = str(draft.approval.form.get("ground", ""))
+        draft.put_clock(clocks.extend(clock, amount, draft.now, draft.actor.subject, ground))
+        draft.changed("extended", name)
+
+
+def _excuse(draft: Draft, names: list[str], approval: Approval | None = None) -> None:
+    approval = approval or draft.approval
+    assert approval is not None, "excuse stands in an approval (checked when the workflow is loaded)"
+    for name in names:
+        for clock in draft.open_clocks(name):
+            if clock.breached_at is None:
+                draft.put_clock(clocks.excuse_decision(clock, draft.env.calendar, approval.requested_at, draft.now))
+
+
+def _assign_lead(draft: Draft, source: str) -> None:
+    if source == "form":
+        lead = str(draft.form["department"])
+        co_handlers = tuple(draft.form.get("co_handlers", ()))
+    else:
+        assert draft.route is not None and draft.route.lead is not None, "routed only where a rule found the lead"
+        lead, co_handlers = draft.route.lead, draft.route.co_handlers
+    for leg in draft.ticket.assignments:
+        if leg.open and leg.role == "lead":
+            _end_assignment(draft, leg, "reassigned")
+    _new_leg(draft, lead, "lead")
+    draft.set(lead=lead)
+    for code in co_handlers:
+        _add_co_handler(draft, code)
+    draft.notices.append(Notice(f"department:{lead}", "dispatched", {"ticket": draft.ticket.id}))
+
+
+def _new_leg(draft: Draft, department: str, role: str) -> Assignment:
+    leg = Assignment(draft.env.new_id(), draft.ticket.id, department, role, "pending", draft.ticket.round, draft.now)
+    draft.put("assignments", leg)
+    return leg
+
+
+def _add_co_handler(draft: Draft, code: str) -> None:
+    if not any(a.open and a.department == code for a in draft.ticket.assignments):
+        _new_leg(draft, code, "co_handler")
+        draft.notices.append(Notice(f"department:{code}", "co_dispatched", {"ticket": draft.ticket.id}))
+
+
+def _add_co_handlers(draft: Draft, _: Any) -> None:
+    code = str(draft.form["department"])
+    if any(a.open and a.department == code for a in draft.ticket.assignments):
+        raise Conflict(f"{code} handles this ticket already.")
+    _add_co_handler(draft, code)
+
+
+def _end_assignment(draft: Draft, leg: Assignment, reason: str) -> None:
+    draft.put("assignments", replace(leg, state="ended", ended_at=draft.now, end_reason=reason))
+    own = [c for c in draft.ticket.clocks if c.open and c.assignment_id == leg.id]
+    end_clocks(draft, own, reason, cancelled=True)
+
+
+def _end_leg(draft: Draft, reason: str) -> None:
+    leg = draft.leg or draft.ticket.lead_leg()
+    if leg is not None and leg.open:
+        _end_assignment(draft, leg, reason)
+
+
+def _clear_lead(draft: Draft, _: Any) -> None:
+    draft.set(lead=None)
+
+
+def _assign_to(draft: Draft, _: Any) -> None:
+    leg = draft.leg or draft.ticket.lead_leg()
+    if leg is None:
+        raise Conflict("No department handles this ticket yet; dispatch it first.")
+    draft.put("assignments", replace(leg, assignee=str(draft.form["assignee"])))
+
+
+def _accept(draft: Draft, how: str) -> None:
+    leg = draft.leg if draft.leg is not None and draft.leg.role == "lead" else draft.ticket.lead_leg()
+    if leg is None:
+        return
+    changes: dict[str, Any] = {"state": "accepted", "submitted_at": None}
+    if how != "again":
+        changes |= {"accepted_at": draft.now, "auto_accepted": how == "automatic"}
+        if leg.assignee is None and how == "by_hand":
+            changes["assignee"] = draft.actor.subject
+    else:
+        changes["round"] = draft.ticket.round
+    draft.put("assignments", replace(leg, **changes))
+
+
+def _submit_leg(draft: Draft, _: Any) -> None:
+    leg = draft.leg
+    assert leg is not None, "a handler acts for a leg (checked before)"
+    draft.put("assignments", replace(leg, state="submitted", submitted_at=draft.now))
+    if leg.role == "lead":
+        _round(draft, submitted_at=draft.now, department=leg.department)
+
+
+def _round(draft: Draft, **changes: Any) -> None:
+    current = draft.ticket.current_round()
+    if current is not None:
+        draft.put("rounds", replace(current, **changes))
+
+
+def _request(draft: Draft, kind: str) -> None:
+    definition = draft.env.workflow.approvals[kind]
+    approval = Approval(
+        id=draft.env.new_id(),
+        ticket_id=draft.ticket.id,
+        assignment_id=draft.leg.id if draft.leg else None,
+        kind=kind,
+        state="pending",
+        department=draft.leg.department if draft.leg else None,
+        requested_by=draft.actor.subject,
+        requested_at=draft.now,
+        form=dict(draft.form),
+    )
+    draft.put("approvals", approval)
+    draft.approval = approval
+    _start(draft, definition.clock)
+    for name in definition.delays:
+        for clock in draft.open_clocks(name):
+            draft.put_clock(clock)
+    draft.changed("requested", kind)
+
+
+def _withdraw_open(draft: Draft, _: Any) -> None:
+    """Requests that no longer matter end as withdrawn; waiting for them is not charged to the unit (T7)."""
+    for approval in draft.ticket.approvals:
+        if approval.state != "pending":
+            continue
+        definition = draft.env.workflow.approvals[approval.kind]
+        draft.put("approvals", replace(approval, state="withdrawn", decided_at=draft.now, reason="overtaken"))
+        own = [c for c in draft.open_clocks(definition.clock) if c.subject_id == approval.id]
+        end_clocks(draft, own, "overtaken", cancelled=True)
+        _excuse(draft, list(definition.delays), approval)
+
+
+def _new_round(draft: Draft, _: Any) -> None:
+    _round(draft, ended_at=draft.now)
+    draft.set(round=draft.ticket.round + 1)
+    draft.put("rounds", Round(draft.ticket.id, draft.ticket.round, draft.now))
+    draft.set(counters={**draft.ticket.counters, "callback_attempts": 0})
+
+
+def _outcome(draft: Draft, value: str) -> None:
+    if value == "from_reply":
+        value = draft.ticket.facts.get("reply", {}).get("outcome") or "solved"
+    draft.set(outcome=value)
+
+
+def _card(draft: Draft, level: str) -> None:
+    clock = draft.clock
+    card = {"level": level, "clock": clock.name if clock else None, "at": draft.now.isoformat()}
+    draft.fact("cards", [*draft.ticket.facts.get("cards", []), card])
+    draft.event("card.issued", **card)
+
+
+def _notify(draft: Draft, targets: list[str]) -> None:
+    if draft.quiet:
+        return
+    clock = draft.clock
+    for target in targets:
+        if target == "department":
+            code = (draft.leg.department if draft.leg else None) or (clock and clock.department) or draft.ticket.lead
+            if code is None:
+                continue
+            target = f"department:{code}"
+        draft.notices.append(Notice(target, "attention", {"ticket": draft.ticket.id}))
+
+
+def _record(draft: Draft, name: str) -> None:
+    entry = {**draft.form, "at": draft.now.isoformat(), "by": draft.actor.subject}
+    if name == "co_reply":
+        leg = draft.leg
+        entry["department"] = leg.department if leg else None
+        draft.fact("co_replies", [*draft.ticket.facts.get("co_replies", []), entry])
+    else:
+        draft.fact(name, entry)
+    if name == "callback":
+        _round(draft, solved=draft.form.get("solved"), satisfaction=draft.form.get("satisfaction"))
+
+
+def _propose_review(draft: Draft, ground: str) -> None:
+    review = draft.ticket.open_review()
+    if review is not None:
+        if ground not in review.grounds:
+            draft.put("reviews", replace(review, grounds=(*review.grounds, ground)))
+        return
+    number = f"YS{draft.ticket.number[2:]}-{len(draft.ticket.reviews) + 1}"
+    kind = str(draft.form.get("kind", "enterprise_problem"))
+    summary = "\n".join(str(draft.form[k]) for k in ("reason", "asked", "tried") if draft.form.get(k))
+    review = Review(
+        id=draft.env.new_id(),
+        ticket_id=draft.ticket.id,
+        number=number,
+        kind=kind,
+        state="proposed",
+        grounds=(ground,),
+        summary=summary,
+        proposed_by=draft.actor.subject,
+        proposed_at=draft.now,
+    )
+    draft.put("reviews", review)
+    run(draft, draft.env.workflow.review["proposed"][0])
+    draft.event("review.proposed", review=review.id, number=number, ground=ground)
+
+
+def _close(draft: Draft, _: Any) -> None:
+    """Nothing that belongs to a closed ticket stays open, and it cannot close over an open mandatory measure."""
+    ticket = draft.ticket
+    if ticket.closed_at is not None:
+        return
+    mandatory = [m.title for m in ticket.measures if m.mandatory and m.open]
+    if mandatory:
+        raise Conflict(
+            f"{len(mandatory)} mandatory measure(s) of the review are open; strike them off or waive them first.",
+            measures=mandatory,
+        )
+    _withdraw_open(draft, None)
+    for task in ticket.measures:
+        if task.open:
+            draft.put("measures", replace(task, state="waived", reason="not mandatory; the ticket was closed"))
+    review = ticket.open_review()
+    if review is not None:
+        state = "completed" if review.state == "decided" else "withdrawn"
+        draft.put("reviews", replace(review, state=state, completed_at=draft.now))
+    end_clocks(draft, [c for c in draft.ticket.clocks if c.open], "closed", cancelled=True)
+    _finish_legs(draft)
+    _round(draft, ended_at=draft.now)
+    draft.set(closed_at=draft.now)
+
+
+def _finish_legs(draft: Draft) -> None:
+    """End every leg; who could see the ticket still can."""
+    legs = {a.department for a in draft.ticket.assignments if a.open} | set(draft.ticket.visible_to)
+    for leg in draft.ticket.assignments:
+        if leg.open:
+            draft.put("assignments", replace(leg, state="ended", ended_at=draft.now, end_reason="closed"))
+    draft.set(visible_to=tuple(sorted(legs)))
+
+
+HANDLERS: Mapping[str, Callable[[Draft, Any], None]] = {
+    "accept": _accept,
+    "add_co_handlers": _add_co_handlers,
+    "assign_lead": _assign_lead,
+    "assign_to": _assign_to,
+    "cancel": _cancel,
+    "card": _card,
+    "clear_lead": _clear_lead,
+    "close": _close,
+    "count": lambda draft, name: draft.count(name),
+    "end_leg": _end_leg,
+    "excuse": _excuse,
+    "extend": _extend,
+    "hold": _hold,
+    "meet": _meet,
+    "new_round": _new_round,
+    "notify": _notify,
+    "outcome": _outcome,
+    "pause": _pause,
+    "propose_review": _propose_review,
+    "record": _record,
+    "release": _release,
+    "request": _request,
+    "resume": _resume,
+    "settle": _settle,
+    "start": _start,
+    "submit_leg": _submit_leg,
+    "withdraw_open": _withdraw_open,
+}

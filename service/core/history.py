@@ -1,0 +1,58 @@
+"""A ticket's history as a chain: each event holds the hash of the one before, the ticket the hash of the last (P5)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from service.core.model import Event, Ticket
+
+
+def canonical(value: Any) -> bytes:
+    """JSON with sorted keys and no white space: the same bytes before and after a journey through jsonb."""
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=str).encode()
+
+
+def digest(row: Mapping[str, Any]) -> str:
+    """SHA-256 over everything an event says, with the hash before it. `row`: as stored, instants as ISO text in UTC."""
+    said = {k: row[k] for k in ("ticket_id", "seq", "type", "occurred_at", "recorded_at", "actor", "data", "prev")}
+    return hashlib.sha256(canonical(said)).hexdigest()
+
+
+def seal(
+    ticket: Ticket, events: Iterable[Event], new_id: Callable[[], str], recorded_at: datetime
+) -> tuple[Ticket, list[dict[str, Any]]]:
+    """Number and chain `events` after the ticket's last one; gives the ticket with its new head, and the rows."""
+    rows = []
+    seq, head = ticket.last_seq, ticket.head_hash
+    for event in events:
+        seq += 1
+        actor = event.actor
+        row: dict[str, Any] = {
+            "id": new_id(),
+            "ticket_id": ticket.id,
+            "seq": seq,
+            "type": event.type,
+            "occurred_at": event.occurred_at.isoformat(),
+            "recorded_at": recorded_at.isoformat(),
+            "actor": {"subject": actor.subject, "role": str(actor.role), "departments": list(actor.departments)},
+            "data": json.loads(canonical(event.data)),
+            "prev": head,
+        }
+        head = row["hash"] = digest(row)
+        rows.append(row)
+    return replace(ticket, last_seq=seq, head_hash=head), rows
+
+
+def verify(rows: Iterable[Mapping[str, Any]], last_seq: int, head_hash: str) -> int | None:
+    """The first sequence number at which the chain is broken, or None. A cut tail shows as `last_seq`."""
+    expected, head = 1, ""
+    for row in rows:
+        if row["seq"] != expected or row["prev"] != head or row["hash"] != digest(row):
+            return expected
+        expected, head = expected + 1, row["hash"]
+    return None if (expected - 1, head) == (last_seq, head_hash) else expected

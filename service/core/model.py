@@ -1,0 +1,362 @@
+"""The words of the field as frozen values (terms: domain glossary; phases and stages: workflow files).
+
+Everything here is plain data: no I/O, no clock, no ids are made here. Instants are aware datetimes in UTC.
+Amounts of clocks are integers: microseconds for the hour measures, whole days for the day measures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from service.core.calendar import Measure
+
+
+class Role(StrEnum):
+    """What a principal may be. `system` is the pump acting for the rules themselves; no token carries it."""
+
+    HOTLINE = "hotline"
+    HANDLER = "handler"
+    DISPATCHER = "dispatcher"
+    SUPERVISOR = "supervisor"
+    REVIEWER = "reviewer"
+    AUDITOR = "auditor"
+    ADMIN = "admin"
+    SYSTEM = "system"
+
+
+class Phase(StrEnum):
+    """The kernel's own classes of stages, the same for every workflow, so that reports need not know workflows."""
+
+    INTAKE = "intake"
+    DISPATCH = "dispatch"
+    ACCEPTANCE = "acceptance"
+    HANDLING = "handling"
+    WAITING = "waiting"
+    AUDIT = "audit"
+    CALLBACK = "callback"
+    REVIEW = "review"
+    CLOSED = "closed"
+
+
+class ClockState(StrEnum):
+    RUNNING = "running"
+    PAUSED = "paused"
+    HELD = "held"
+    MET = "met"
+    BREACHED_RUNNING = "breached_running"
+    BREACHED_MET = "breached_met"
+    CANCELLED = "cancelled"
+
+
+ENDED = frozenset({ClockState.MET, ClockState.BREACHED_MET, ClockState.CANCELLED})
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who acts. `departments` are the codes of the units he or she works for; empty for city-wide roles."""
+
+    subject: str
+    role: Role
+    departments: tuple[str, ...] = ()
+
+    @property
+    def department(self) -> str | None:
+        return self.departments[0] if self.departments else None
+
+
+SYSTEM = Actor("system", Role.SYSTEM)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A span in which a clock did not run. `kind`: paused kinds, `held`, or `awaiting_decision`.
+
+    `until` is the cap at which a pause ends by itself; `end` is None while the span is open.
+    """
+
+    kind: str
+    start: datetime
+    end: datetime | None = None
+    until: datetime | None = None
+    reason: str = ""
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """Budget added by a decision. `amount` is in the clock's own measure."""
+
+    amount: int
+    at: datetime
+    by: str
+    ground: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """One SLA promise: a budget, an anchor and a ledger. `due_at` and `next_fire_at` are projections of these."""
+
+    id: str
+    ticket_id: str
+    assignment_id: str | None
+    name: str
+    cycle: int
+    family: str
+    measure: Measure
+    budget: int
+    anchor_name: str
+    anchor: datetime
+    calendar_key: str
+    calendar_version: int
+    state: ClockState
+    due_at: datetime
+    original_due_at: datetime
+    segments: tuple[Segment, ...] = ()
+    extensions: tuple[Extension, ...] = ()
+    fired: tuple[str, ...] = ()
+    provisional: bool = False
+    breached_at: datetime | None = None
+    held_at: datetime | None = None
+    ended_at: datetime | None = None
+    end_reason: str = ""
+    next_fire_at: datetime | None = None
+    department: str | None = None
+    subject_id: str | None = None
+    """The approval, opinion or measure this clock belongs to, when it is not the ticket's or a leg's own."""
+
+    @property
+    def open(self) -> bool:
+        return self.state not in ENDED
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One department's leg of a ticket. `role`: lead or co_handler. `state`: pending, accepted, submitted, ended."""
+
+    id: str
+    ticket_id: str
+    department: str
+    role: str
+    state: str
+    round: int
+    dispatched_at: datetime
+    accepted_at: datetime | None = None
+    auto_accepted: bool = False
+    submitted_at: datetime | None = None
+    ended_at: datetime | None = None
+    end_reason: str = ""
+    assignee: str | None = None
+
+    @property
+    def open(self) -> bool:
+        return self.ended_at is None
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One round of handling (办理轮次) with its callback's result; identified by ticket and number."""
+
+    ticket_id: str
+    number: int
+    started_at: datetime
+    submitted_at: datetime | None = None
+    ended_at: datetime | None = None
+    solved: str | None = None
+    satisfaction: str | None = None
+    department: str | None = None
+
+    @property
+    def id(self) -> str:
+        return f"{self.ticket_id}/{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """A request that someone else must decide. `state`: pending, approved, denied, withdrawn."""
+
+    id: str
+    ticket_id: str
+    assignment_id: str | None
+    kind: str
+    state: str
+    department: str | None
+    requested_by: str
+    requested_at: datetime
+    form: Mapping[str, Any]
+    decided_by: str | None = None
+    decided_at: datetime | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """A unit's written opinion for a review. `position`: None while asked, then agree, disagree or condition."""
+
+    id: str
+    ticket_id: str
+    review_id: str
+    department: str
+    asked_at: datetime
+    position: str | None = None
+    text: str = ""
+    legal_basis: str = ""
+    given_at: datetime | None = None
+    given_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureTask:
+    """A task that a resolution creates (议定事项). `state`: open, reported, evidence, struck_off, waived."""
+
+    id: str
+    ticket_id: str
+    review_id: str
+    title: str
+    department: str
+    due_on: str
+    mandatory: bool
+    state: str
+    progress: tuple[Mapping[str, Any], ...] = ()
+    evidence: str = ""
+    struck_off_at: datetime | None = None
+    struck_off_by: str | None = None
+    reason: str = ""
+
+    @property
+    def open(self) -> bool:
+        return self.state not in {"struck_off", "waived"}
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """One matter on the docket of one matter, one discussion (一事一议).
+
+    `state`: proposed, preparing, decided, completed, refused, withdrawn. `kind`: enterprise_problem or
+    investment_project; the two never mix in reports.
+    """
+
+    id: str
+    ticket_id: str
+    number: str
+    kind: str
+    state: str
+    grounds: tuple[str, ...]
+    summary: str
+    proposed_by: str
+    proposed_at: datetime
+    tier: int | None = None
+    clock_effect: str = "runs"
+    screened_by: str | None = None
+    screened_at: datetime | None = None
+    screen_reason: str = ""
+    decision: str | None = None
+    decision_text: str = ""
+    enterprise_extract: str = ""
+    dissent: str = ""
+    decided_by: str | None = None
+    decided_at: datetime | None = None
+    completed_at: datetime | None = None
+
+    @property
+    def open(self) -> bool:
+        return self.state in {"proposed", "preparing", "decided"}
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """The aggregate that one row lock protects: the ticket's own state with everything that hangs on it."""
+
+    id: str
+    number: str
+    workflow_key: str
+    workflow_version: int
+    stage: str
+    phase: Phase
+    round: int
+    domain: str
+    matter: str | None
+    urgency: str
+    district: str | None
+    received_at: datetime
+    created_at: datetime
+    updated_at: datetime
+    version: int
+    lead: str | None = None
+    outcome: str | None = None
+    closed_at: datetime | None = None
+    counters: Mapping[str, int] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What actions recorded for people: plan, public_reply, callback result, cards. JSON-able."""
+    visible_to: tuple[str, ...] = ()
+    last_seq: int = 0
+    head_hash: str = ""
+    rounds: tuple[Round, ...] = ()
+    assignments: tuple[Assignment, ...] = ()
+    clocks: tuple[Clock, ...] = ()
+    approvals: tuple[Approval, ...] = ()
+    reviews: tuple[Review, ...] = ()
+    opinions: tuple[Opinion, ...] = ()
+    measures: tuple[MeasureTask, ...] = ()
+
+    @property
+    def open(self) -> bool:
+        return self.phase is not Phase.CLOSED
+
+    def leg_of(self, departments: tuple[str, ...]) -> Assignment | None:
+        """The open assignment of one of these departments; the lead's first."""
+        legs = [a for a in self.assignments if a.open and a.department in departments]
+        return min(legs, key=lambda a: a.role != "lead", default=None)
+
+    def lead_leg(self) -> Assignment | None:
+        return next((a for a in self.assignments if a.open and a.role == "lead"), None)
+
+    def current_round(self) -> Round | None:
+        return next((r for r in self.rounds if r.number == self.round), None)
+
+    def open_review(self) -> Review | None:
+        return next((r for r in self.reviews if r.open), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of a ticket's history. `occurred_at` is when it took effect (a timer's due instant)."""
+
+    type: str
+    occurred_at: datetime
+    actor: Actor
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Firing:
+    """The claim of one rung of one clock: unique by (clock_id, rung). `outcome`: fired or superseded."""
+
+    clock_id: str
+    rung: str
+    due_at: datetime
+    fired_at: datetime
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Somebody should be told: `to` is a role or `department:<code>`."""
+
+    to: str
+    kind: str
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a command leads to: the ticket as it will be, and what is appended beside it."""
+
+    before: Ticket
+    after: Ticket
+    events: tuple[Event, ...]
+    firings: tuple[Firing, ...] = ()
+    notices: tuple[Notice, ...] = ()

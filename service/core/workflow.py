@@ -1,0 +1,217 @@
+"""decide(): what a command does to a ticket, by the rules of its own workflow version. The deep module.
+
+A command is first preceded by everything that has become due before it (`catch_up`), so history is the same whether
+the pump was on time or three days late. Then the action's stage, role, guard and form are checked, the first branch
+whose condition holds is taken, and its effects are carried out one by one on a `Draft`. Nothing here waits, reads a
+clock, makes an id or knows of a database: `Env` brings `now`, the calendar, the definition and a source of ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from service.core import clocks
+from service.core.definitions import ActionDef, holds
+from service.core.draft import Draft, Env, RouteTo
+from service.core.effects import end_clocks, run
+from service.core.errors import ActionNotPossible, Conflict, FieldError, Forbidden, Invalid, NotFound
+from service.core.model import SYSTEM, Clock, Decision, Firing, Role, Round, Ticket
+
+MAX_RUNGS_AT_ONCE = 1000
+
+
+# --- commands ----------------------------------------------------------------------------------------------------
+
+
+def open_ticket(ticket: Ticket, route: RouteTo, env: Env, data: Mapping[str, Any]) -> Decision:
+    """A new ticket enters its workflow. `ticket` comes without children; `data` goes into the first event."""
+    draft = Draft(ticket, env)
+    draft.route = route
+    draft.put("rounds", Round(ticket.id, 1, ticket.received_at))
+    run(draft, env.workflow.opened["routed" if route.lead else "unrouted"])
+    draft.event("ticket.opened", rule=route.rule, lead=route.lead, co_handlers=list(route.co_handlers), **data)
+    return draft.finish()
+
+
+def act(ticket: Ticket, action: str, form: Mapping[str, Any], env: Env) -> Decision:
+    """A person's action with its form.
+
+    Raises ActionNotPossible (stage, guard), Forbidden (role, four eyes), Invalid (form), NotFound (no such action).
+    """
+    draft = Draft(ticket, env)
+    catch_up(draft, env.now)
+    definition = env.workflow.actions.get(action)
+    if definition is None:
+        raise NotFound(f"This workflow has no action {action!r}; GET /v1/tickets/{ticket.id}/actions lists them.")
+    _check_allowed(draft, definition)
+    _check_form(definition, form, env.departments)
+    draft.form = form
+    branch = next((b for b in definition.branches if holds(b.when, draft.context())), None)
+    if branch is None:
+        raise _not_possible(draft, f"No branch of {action!r} fits this form now.")
+    came_from = draft.ticket.stage
+    draft.fact("actors", {**draft.ticket.facts.get("actors", {}), action: env.actor.subject})
+    run(draft, branch)
+    draft.event(f"ticket.{action}", form=dict(form), **{"from": came_from, "to": draft.ticket.stage})
+    return draft.finish()
+
+
+def fire_due(ticket: Ticket, env: Env) -> Decision:
+    """Everything that is due on this ticket up to `env.now`, in order, each rung once."""
+    draft = Draft(ticket, env)
+    catch_up(draft, env.now)
+    return draft.finish()
+
+
+def decide_approval(ticket: Ticket, approval_id: str, approve: bool, reason: str, env: Env) -> Decision:
+    """A return, extension or pause is decided by somebody who may, and not by who asked (four eyes)."""
+    draft = Draft(ticket, env)
+    catch_up(draft, env.now)
+    approval = next((a for a in draft.ticket.approvals if a.id == approval_id), None)
+    if approval is None:
+        raise NotFound("There is no such approval.")
+    definition = env.workflow.approvals[approval.kind]
+    if env.actor.role not in definition.roles:
+        raise Forbidden(f"This is decided by: {', '.join(sorted(definition.roles))}.")
+    if approval.state != "pending":
+        raise Conflict(f"This request is {approval.state} already.", state=approval.state)
+    if approval.requested_by == env.actor.subject:
+        raise Forbidden("Nobody decides his or her own request.")
+    state = "approved" if approve else "denied"
+    approval = replace(approval, state=state, decided_by=env.actor.subject, decided_at=env.now, reason=reason)
+    came_from = draft.ticket.stage
+    draft.approval, draft.form = approval, approval.form
+    draft.leg = next((a for a in draft.ticket.assignments if a.id == approval.assignment_id), None)
+    draft.put("approvals", approval)
+    end_clocks(draft, [c for c in draft.open_clocks(definition.clock) if c.subject_id == approval.id], "decided")
+    run(draft, definition.approve if approve else definition.deny)
+    for name in definition.delays:
+        for clock in draft.open_clocks(name):
+            draft.put_clock(clock)
+    draft.event(
+        f"approval.{state}",
+        approval=approval.id,
+        kind=approval.kind,
+        reason=reason,
+        **{"from": came_from, "to": draft.ticket.stage},
+    )
+    return draft.finish()
+
+
+def possible_actions(ticket: Ticket, env: Env) -> list[ActionDef]:
+    """What this actor may do now; the ticket is looked at as it stands once everything due has fired."""
+    draft = Draft(ticket, env)
+    catch_up(draft, env.now)
+    return _possible(draft)
+
+
+def catch_up(draft: Draft, until: datetime) -> None:
+    """Fire every rung due at or before `until`, in order of its instant; each takes effect at that instant."""
+    actor = draft.actor
+    for _ in range(MAX_RUNGS_AT_ONCE):
+        due = [c for c in draft.ticket.clocks if c.next_fire_at is not None and c.next_fire_at <= until]
+        if not due:
+            break
+        clock = min(due, key=lambda c: (c.next_fire_at, c.due_at, c.id))
+        draft.actor = SYSTEM
+        _fire(draft, clock, until)
+    draft.now, draft.actor, draft.quiet, draft.clock, draft.leg = draft.env.now, actor, False, None, None
+
+
+def _fire(draft: Draft, clock: Clock, until: datetime) -> None:
+    definition = draft.env.workflow.clocks[clock.name]
+    upcoming = clocks.next_rung(clock, definition.times, draft.env.calendar, draft.deciding(clock))
+    assert upcoming is not None, "a clock with a next_fire_at has a rung to fire"
+    name, at = upcoming
+    rung = definition.rungs[name]
+    draft.now = at
+    fired_at = at if draft.env.punctual else until
+    # T17: a warning overtaken by its own breach while nobody fired it is recorded, not sent
+    overtaken = rung.time.kind in {"share", "before"} and clock.due_at <= fired_at
+    clock = replace(clock, fired=(*clock.fired, name))
+    if name == "breach":
+        clock = clocks.breach(clock)
+    draft.put_clock(clock)
+    outcome = "superseded" if overtaken else "fired"
+    draft.firings.append(Firing(clock.id, name, at, fired_at, outcome))
+    draft.leg = next((a for a in draft.ticket.assignments if a.id == clock.assignment_id), None)
+    draft.quiet = overtaken
+    draft.clock = clock
+    if holds(rung.when, draft.context()):
+        run(draft, rung)
+    draft.event(
+        "clock.breached" if name == "breach" else "clock.fired",
+        clock=clock.name,
+        clock_id=clock.id,
+        rung=name,
+        outcome=outcome,
+        due_at=clock.due_at.isoformat(),
+        fired_at=fired_at.isoformat(),
+    )
+
+
+# --- checks ------------------------------------------------------------------------------------------------------
+
+
+def _possible(draft: Draft) -> list[ActionDef]:
+    out = []
+    for action in draft.env.workflow.actions.values():
+        try:
+            _check_allowed(draft, action, name_others=False)
+        except (ActionNotPossible, Forbidden):
+            continue
+        out.append(action)
+    return out
+
+
+def _check_allowed(draft: Draft, action: ActionDef, name_others: bool = True) -> None:
+    ticket, actor = draft.ticket, draft.env.actor
+    if actor.role not in action.roles:
+        raise Forbidden(f"{action.name!r} is done by: {', '.join(sorted(action.roles))}; you are {actor.role}.")
+    draft.leg = ticket.leg_of(actor.departments)
+    if actor.role is Role.HANDLER and draft.leg is None:
+        raise Forbidden(f"{action.name!r} is done by a department that handles this ticket.")
+    if ticket.stage not in action.stages:
+        raise _not_possible(draft, f"{action.name!r} is not possible in stage {ticket.stage!r}.", name_others)
+    if action.not_by and ticket.facts.get("actors", {}).get(action.not_by) == actor.subject:
+        raise Forbidden("Four eyes: this cannot be done by the person whose work it judges.")
+    if not holds(action.guard, draft.context()):
+        message = action.guard_message or {"en": f"The condition of {action.name!r} does not hold.", "zh": "条件不满足"}
+        raise _not_possible(draft, f"{message['en']} / {message['zh']}", name_others)
+
+
+def _not_possible(draft: Draft, detail: str, name_others: bool = True) -> ActionNotPossible:
+    names = [a.name for a in _possible(draft)] if name_others else []
+    return ActionNotPossible(detail, stage=draft.ticket.stage, phase=draft.ticket.phase, actions=names)
+
+
+def _check_form(action: ActionDef, form: Mapping[str, Any], departments: frozenset[str]) -> None:
+    errors = [
+        FieldError("/" + "/".join(str(p) for p in e.absolute_path), _expected(e))
+        for e in sorted(action.validator.iter_errors(dict(form)), key=lambda e: list(map(str, e.absolute_path)))
+    ]
+    for field, schema in action.form.get("properties", {}).items():
+        if schema.get("x-kind") == "department" and isinstance(form.get(field), str) and form[field] not in departments:
+            errors.append(FieldError(f"/{field}", "expected the code of a department; GET /v1/departments lists them"))
+        if schema.get("items", {}).get("x-kind") == "department" and isinstance(form.get(field), list):
+            unknown = [n for n, code in enumerate(form[field]) if code not in departments]
+            errors += [FieldError(f"/{field}/{n}", "expected the code of a department") for n in unknown]
+    if errors:
+        raise Invalid(f"The form of {action.name!r} is not as expected.", errors)
+
+
+def _expected(error: Any) -> str:
+    """What was expected, never what was sent: forms may hold personal data."""
+    rule, value = error.validator, error.validator_value
+    if rule == "required":
+        missing = [name for name in value if name not in error.instance]
+        return f"expected the field{'s' if len(missing) > 1 else ''} {', '.join(missing)}"
+    if rule == "additionalProperties":
+        known = error.schema.get("properties", {})
+        return f"unknown field: {', '.join(sorted(set(error.instance) - set(known)))[:200]}; known: {', '.join(known)}"
+    if rule == "enum":
+        return f"expected one of: {', '.join(map(str, value))}"
+    return f"expected {rule} {value}" if not isinstance(value, (dict, list)) else f"does not satisfy {rule}"

@@ -1,0 +1,163 @@
+"""Connections and transactions: the only commit of the house.
+
+A transaction begins with one statement that says who acts and gets the database's time: that is the transaction's
+`now` (in a sandbox plus the stored offset); no other clock decides anything. Roles and scope are transaction-local, so
+a pooled connection never carries them over, and a missing context sees no rows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import asyncpg
+
+from service.core.access import sees_everything
+from service.core.errors import Busy, JiebanError
+from service.core.model import Actor
+
+APP_ROLE, CITY_ROLE = "jieban_app", "jieban_city"
+OPEN = """
+    -- who acts, in which scope; and the time of this transaction
+    SELECT set_config('role', $1, true), set_config('jieban.departments', $2, true),
+           set_config('jieban.client', $3, true), clock_timestamp()
+"""
+OFFSET = "SELECT coalesce((SELECT offset_us FROM sandbox_clock WHERE id = 1), 0)"
+
+
+class Unavailable(JiebanError):
+    """The database cannot be reached or is too busy; the caller should come back (503 with Retry-After)."""
+
+    slug = "unavailable"
+    title = "The service is not available for a moment"
+
+
+class Collision(Exception):
+    """A unique key was taken by a transaction that ran at the same time; carrying out the work again finds it."""
+
+    def __init__(self, constraint: str) -> None:
+        super().__init__(constraint)
+        self.constraint = constraint
+
+
+@dataclass(frozen=True, slots=True)
+class Tx:
+    """One transaction: its connection, and the time at which everything in it happens."""
+
+    connection: Any
+    now: datetime
+    actor: Actor
+
+    async def rows(self, sql: str, *args: Any) -> list[Any]:
+        return list(await self.connection.fetch(sql, *args))
+
+    async def row(self, sql: str, *args: Any) -> Any:
+        return await self.connection.fetchrow(sql, *args)
+
+    async def value(self, sql: str, *args: Any) -> Any:
+        return await self.connection.fetchval(sql, *args)
+
+    async def execute(self, sql: str, *args: Any) -> None:
+        await self.connection.execute(sql, *args)
+
+
+class Database:
+    """A pool of connections under the application's role, which owns nothing and bypasses no policy."""
+
+    def __init__(self, pool: Any, sandbox: bool, acquire_timeout_seconds: float = 5.0) -> None:
+        self.pool, self.sandbox, self._timeout = pool, sandbox, acquire_timeout_seconds
+
+    @classmethod
+    async def connect(cls, dsn: str, size: int, sandbox: bool) -> Database:
+        pool = await asyncpg.create_pool(
+            **connect_arguments(dsn),
+            min_size=1,
+            max_size=size,
+            init=_init,
+            reset=_no_reset,
+            command_timeout=60,
+            max_inactive_connection_lifetime=300,
+            server_settings={"application_name": "jieban", "lock_timeout": "5000", "statement_timeout": "60000"},
+        )
+        return cls(pool, sandbox)
+
+    async def close(self) -> None:
+        try:
+            await asyncio.wait_for(self.pool.close(), 5)
+        except TimeoutError:
+            self.pool.terminate()
+
+    @asynccontextmanager
+    async def transaction(self, actor: Actor, *, readonly: bool = False) -> AsyncIterator[Tx]:
+        """Begin, say who acts, yield, commit. Errors of the server become Unavailable, Busy or Collision."""
+        try:
+            async with self.pool.acquire(timeout=self._timeout) as connection, connection.transaction(readonly=readonly):
+                role = CITY_ROLE if sees_everything(actor) else APP_ROLE
+                row = await connection.fetchrow(OPEN, role, ",".join(actor.departments), actor.subject)
+                now: datetime = row[3]
+                if self.sandbox:
+                    now += timedelta(microseconds=await connection.fetchval(OFFSET))
+                yield Tx(connection, now, actor)
+        except asyncpg.UniqueViolationError as error:
+            raise Collision(error.constraint_name or "") from error
+        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
+            raise Busy("Somebody else is working on this ticket; try again in a moment.") from error
+        except UNREACHABLE as error:
+            raise Unavailable("The database cannot be reached for a moment; nothing was changed.") from error
+
+    async def ping(self) -> None:
+        """Raise Unavailable unless the database answers within a second."""
+        try:
+            async with asyncio.timeout(1.0), self.pool.acquire() as connection:
+                await connection.fetchval("SELECT 1")
+        except (*UNREACHABLE, TimeoutError) as error:
+            raise Unavailable("The database does not answer.") from error
+
+
+UNREACHABLE = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.InvalidCachedStatementError,
+    asyncpg.OutOfMemoryError,
+    asyncpg.DiskFullError,
+    asyncpg.QueryCanceledError,
+)
+"""What says "come back later" rather than "this is wrong"."""
+
+
+async def _init(connection: Any) -> None:
+    await connection.set_type_codec("jsonb", encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
+    await connection.set_type_codec("uuid", encoder=str, decoder=str, schema="pg_catalog")
+    await connection.execute(f"SET ROLE {APP_ROLE}")
+
+
+async def _no_reset(connection: Any) -> None:
+    """Nothing to reset: every setting of ours is local to its transaction. Saves a round trip per request."""
+
+
+def connect_arguments(dsn: str) -> dict[str, Any]:
+    """asyncpg arguments from a DSN, also one that names a socket folder (`?host=/run/…&port=5432`)."""
+    parts = urlsplit(dsn.replace("postgresql+asyncpg://", "postgresql://", 1))
+    query = dict(parse_qsl(parts.query))
+    if "host" not in query or parts.hostname:
+        return {"dsn": dsn.replace("postgresql+asyncpg://", "postgresql://", 1)}
+    return {
+        "host": query["host"],
+        "port": int(query.get("port", "5432")),
+        "user": parts.username or query.get("user"),
+        "password": parts.password or query.get("password"),
+        "database": parts.path.lstrip("/"),
+    }

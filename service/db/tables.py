@@ -1,0 +1,486 @@
+"""Every table, constraint and index on one page. Policies and roles stand in the migrations.
+
+Rows only: no relationships, no validation here (values are checked before), status columns are text + CHECK so that a
+filter on them stays leakproof under row-level security. Ids are UUIDv7 made by the application.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
+from sqlmodel import Field, SQLModel
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+metadata: MetaData = SQLModel.metadata
+metadata.naming_convention = NAMING
+
+
+def _pk() -> Any:
+    return Field(sa_column=Column(UUID(as_uuid=False), primary_key=True))
+
+
+def _id(nullable: bool = False, references: str | None = None) -> Any:
+    args = [ForeignKey(references)] if references else []
+    return Field(sa_column=Column(UUID(as_uuid=False), *args, nullable=nullable))
+
+
+def _text(nullable: bool = False, default: str | None = None) -> Any:
+    server = text(f"'{default}'") if default is not None else None
+    return Field(sa_column=Column(Text, nullable=nullable, server_default=server))
+
+
+def _time(nullable: bool = False) -> Any:
+    return Field(sa_column=Column(DateTime(timezone=True), nullable=nullable))
+
+
+def _int(default: int | None = None, small: bool = False, big: bool = False, nullable: bool = False) -> Any:
+    kind = SmallInteger if small else BigInteger if big else Integer
+    server = text(str(default)) if default is not None else None
+    return Field(sa_column=Column(kind, nullable=nullable, server_default=server))
+
+
+def _json(default: str = "{}", nullable: bool = False) -> Any:
+    return Field(sa_column=Column(JSONB, nullable=nullable, server_default=text(f"'{default}'")))
+
+
+def _bytes(nullable: bool = False) -> Any:
+    return Field(sa_column=Column(LargeBinary, nullable=nullable))
+
+
+def _bool(default: bool = False) -> Any:
+    return Field(sa_column_kwargs={"server_default": text("true" if default else "false")}, nullable=False)
+
+
+def _texts() -> Any:
+    return Field(sa_column=Column(ARRAY(Text), nullable=False, server_default=text("'{}'")))
+
+
+def _one_of(column: str, *values: str) -> CheckConstraint:
+    listed = ", ".join(f"'{v}'" for v in values)
+    return CheckConstraint(f"{column} IN ({listed})", name=column)
+
+
+# --- who ---------------------------------------------------------------------------------------------------------
+
+
+class Enterprise(SQLModel, table=True):
+    """A firm as known from its requests; `match_key` is the credit code, or the folded name where none was given."""
+
+    __tablename__ = "enterprises"
+    id: str = _pk()
+    match_key: str = Field(sa_column=Column(Text, nullable=False, unique=True))
+    name: str = _text()
+    uscc: str | None = _text(nullable=True)
+    district: str | None = _text(nullable=True)
+    industry: str | None = _text(nullable=True)
+    tier: str | None = _text(nullable=True)
+    created_at: datetime = _time()
+
+
+class Department(SQLModel, table=True):
+    __tablename__ = "departments"
+    code: str = Field(sa_column=Column(Text, primary_key=True))
+    title: dict[str, Any] = _json()
+    kind: str = _text()
+    district: str | None = _text(nullable=True)
+    source: str = _text()
+    active: bool = _bool(True)
+
+
+class Person(SQLModel, table=True):
+    """Somebody who acted or was given a role; `subject` is the identity provider's."""
+
+    __tablename__ = "people"
+    subject: str = Field(sa_column=Column(Text, primary_key=True))
+    role: str = _text()
+    departments: list[str] = _texts()
+    active: bool = _bool(True)
+    created_at: datetime = _time()
+
+
+class Client(SQLModel, table=True):
+    """A machine with client credentials. Only a hash of the (random, 256 bit) secret is kept."""
+
+    __tablename__ = "clients"
+    id: str = Field(sa_column=Column(Text, primary_key=True))
+    secret_sha256: bytes = _bytes()
+    role: str = _text()
+    active: bool = _bool(True)
+    created_at: datetime = _time()
+
+
+# --- what is configured --------------------------------------------------------------------------------------------
+
+
+class Definition(SQLModel, table=True):
+    """One immutable version of a workflow, calendar, routing catalogue, matter tree or department list."""
+
+    __tablename__ = "definitions"
+    __table_args__ = (_one_of("kind", "workflow", "calendar", "routing", "matters", "departments"),)
+    kind: str = Field(sa_column=Column(Text, primary_key=True))
+    key: str = Field(sa_column=Column(Text, primary_key=True))
+    version: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    body: dict[str, Any] = _json()
+    sha256: str = _text()
+    published_at: datetime = _time()
+    published_by: str = _text()
+    reason: str = _text(default="")
+
+
+# --- tickets and what hangs on them --------------------------------------------------------------------------------
+
+
+class TicketRow(SQLModel, table=True):
+    """The one lock: whoever changes anything of a ticket holds this row."""
+
+    __tablename__ = "tickets"
+    __table_args__ = (
+        UniqueConstraint("source_system", "source_reference"),
+        _one_of("phase", "intake", "dispatch", "acceptance", "handling", "waiting", "audit", "callback", "review",
+                "closed"),
+        _one_of("urgency", "normal", "urgent", "emergency"),
+        _one_of("domain", "consultation", "project_landing", "business_development", "government_service",
+                "complaint_report"),
+        Index(None, "enterprise_id", "matter"),
+        Index("ix_tickets_open_lead", "lead", postgresql_where=text("phase <> 'closed'")),
+        Index("ix_tickets_open_phase", "phase", postgresql_where=text("phase <> 'closed'")),
+        Index(None, "created_at"),
+        {"postgresql_with": {"fillfactor": 85}},
+    )  # fmt: skip
+    id: str = _pk()
+    number: str = Field(sa_column=Column(Text, nullable=False, unique=True))
+    source_system: str = _text()
+    source_reference: str = _text()
+    content_sha256: bytes = _bytes()
+    enterprise_id: str = _id(references="enterprises.id")
+    workflow_key: str = _text()
+    workflow_version: int = _int()
+    domain: str = _text()
+    matter: str | None = _text(nullable=True)
+    urgency: str = _text()
+    district: str | None = _text(nullable=True)
+    title: str = _text()
+    description: str = _text()
+    content: dict[str, Any] = _json()
+    contact: bytes | None = _bytes(nullable=True)
+    contact_masked: dict[str, Any] | None = _json(nullable=True)
+    warnings: list[dict[str, Any]] = _json("[]")
+    stage: str = _text()
+    phase: str = _text()
+    round: int = _int(1, small=True)
+    lead: str | None = _text(nullable=True)
+    outcome: str | None = _text(nullable=True)
+    counters: dict[str, Any] = _json()
+    facts: dict[str, Any] = _json()
+    visible_to: list[str] = _texts()
+    received_at: datetime = _time()
+    created_at: datetime = _time()
+    updated_at: datetime = _time()
+    closed_at: datetime | None = _time(nullable=True)
+    next_due_at: datetime | None = _time(nullable=True)
+    version: int = _int(1)
+    last_seq: int = _int(0)
+    head_hash: str = _text(default="")
+
+
+class AssignmentRow(SQLModel, table=True):
+    """One department's leg; queues are read from here (by department, nearest due first)."""
+
+    __tablename__ = "assignments"
+    __table_args__ = (
+        _one_of("role", "lead", "co_handler"),
+        _one_of("state", "pending", "accepted", "submitted", "ended"),
+        Index(None, "ticket_id"),
+        Index("ix_assignments_open_department", "department", postgresql_where=text("ended_at IS NULL")),
+        Index(None, "dispatched_at"),
+    )
+    id: str = _pk()
+    ticket_id: str = _id(references="tickets.id")
+    department: str = _text()
+    role: str = _text()
+    state: str = _text()
+    round: int = _int(1, small=True)
+    assignee: str | None = _text(nullable=True)
+    dispatched_at: datetime = _time()
+    accepted_at: datetime | None = _time(nullable=True)
+    auto_accepted: bool = _bool()
+    submitted_at: datetime | None = _time(nullable=True)
+    ended_at: datetime | None = _time(nullable=True)
+    end_reason: str = _text(default="")
+
+
+class RoundRow(SQLModel, table=True):
+    """办理轮次: when each round of handling began and ended, and with what result."""
+
+    __tablename__ = "rounds"
+    ticket_id: str = Field(sa_column=Column(UUID(as_uuid=False), ForeignKey("tickets.id"), primary_key=True))
+    number: int = Field(sa_column=Column(SmallInteger, primary_key=True, autoincrement=False))
+    started_at: datetime = _time()
+    submitted_at: datetime | None = _time(nullable=True)
+    ended_at: datetime | None = _time(nullable=True)
+    solved: str | None = _text(nullable=True)
+    satisfaction: str | None = _text(nullable=True)
+    department: str | None = _text(nullable=True)
+
+
+class ClockRow(SQLModel, table=True):
+    """Budget and ledger of one promise. `due_at`, `next_fire_at` are indexed projections, recomputed from the rest."""
+
+    __tablename__ = "clocks"
+    __table_args__ = (
+        _one_of("state", "running", "paused", "held", "met", "breached_running", "breached_met", "cancelled"),
+        _one_of("measure", "natural_hours", "working_hours", "natural_days", "working_days"),
+        _one_of("family", "enterprise", "assignment", "centre"),
+        UniqueConstraint("ticket_id", "name", "cycle"),
+        Index("ix_clocks_fire", "next_fire_at", postgresql_where=text("next_fire_at IS NOT NULL")),
+        Index(None, "name", "due_at"),
+        Index(None, "assignment_id"),
+        {"postgresql_with": {"fillfactor": 80}},
+    )
+    id: str = _pk()
+    ticket_id: str = _id(references="tickets.id")
+    assignment_id: str | None = _id(nullable=True, references="assignments.id")
+    name: str = _text()
+    cycle: int = _int(1)
+    family: str = _text()
+    measure: str = _text()
+    budget: int = _int(big=True)
+    anchor_name: str = _text()
+    anchor: datetime = _time()
+    calendar_key: str = _text()
+    calendar_version: int = _int()
+    state: str = _text()
+    due_at: datetime = _time()
+    original_due_at: datetime = _time()
+    segments: list[dict[str, Any]] = _json("[]")
+    extensions: list[dict[str, Any]] = _json("[]")
+    fired: list[str] = _texts()
+    provisional: bool = _bool()
+    breached_at: datetime | None = _time(nullable=True)
+    held_at: datetime | None = _time(nullable=True)
+    ended_at: datetime | None = _time(nullable=True)
+    end_reason: str = _text(default="")
+    next_fire_at: datetime | None = _time(nullable=True)
+    department: str | None = _text(nullable=True)
+    subject_id: str | None = _id(nullable=True)
+    attempts: int = _int(0, small=True)
+    last_error: str | None = _text(nullable=True)
+
+
+class FiringRow(SQLModel, table=True):
+    """The claim of one rung: its primary key is what makes an effect happen exactly once."""
+
+    __tablename__ = "firings"
+    __table_args__ = (_one_of("outcome", "fired", "superseded"),)
+    clock_id: str = Field(sa_column=Column(UUID(as_uuid=False), ForeignKey("clocks.id"), primary_key=True))
+    rung: str = Field(sa_column=Column(Text, primary_key=True))
+    ticket_id: str = _id(references="tickets.id")
+    due_at: datetime = _time()
+    fired_at: datetime = _time()
+    outcome: str = _text()
+
+
+class ApprovalRow(SQLModel, table=True):
+    __tablename__ = "approvals"
+    __table_args__ = (
+        _one_of("state", "pending", "approved", "denied", "withdrawn"),
+        Index(None, "ticket_id"),
+        Index("ix_approvals_pending", "requested_at", "id", postgresql_where=text("state = 'pending'")),
+        Index(None, "decided_at"),
+    )
+    id: str = _pk()
+    ticket_id: str = _id(references="tickets.id")
+    assignment_id: str | None = _id(nullable=True, references="assignments.id")
+    kind: str = _text()
+    state: str = _text()
+    department: str | None = _text(nullable=True)
+    requested_by: str = _text()
+    requested_at: datetime = _time()
+    form: dict[str, Any] = _json()
+    decided_by: str | None = _text(nullable=True)
+    decided_at: datetime | None = _time(nullable=True)
+    reason: str = _text(default="")
+
+
+class ReviewRow(SQLModel, table=True):
+    """One matter, one discussion (一事一议)."""
+
+    __tablename__ = "reviews"
+    __table_args__ = (
+        _one_of("state", "proposed", "preparing", "decided", "completed", "refused", "withdrawn"),
+        _one_of("kind", "enterprise_problem", "investment_project"),
+        Index(None, "ticket_id"),
+        Index("ix_reviews_docket", "proposed_at", "id"),
+    )
+    id: str = _pk()
+    ticket_id: str = _id(references="tickets.id")
+    number: str = Field(sa_column=Column(Text, nullable=False, unique=True))
+    kind: str = _text()
+    state: str = _text()
+    grounds: list[str] = _texts()
+    summary: str = _text(default="")
+    proposed_by: str = _text()
+    proposed_at: datetime = _time()
+    tier: int | None = _int(small=True, nullable=True)
+    clock_effect: str = _text(default="runs")
+    screened_by: str | None = _text(nullable=True)
+    screened_at: datetime | None = _time(nullable=True)
+    screen_reason: str = _text(default="")
+    decision: str | None = _text(nullable=True)
+    decision_text: str = _text(default="")
+    enterprise_extract: str = _text(default="")
+    dissent: str = _text(default="")
+    decided_by: str | None = _text(nullable=True)
+    decided_at: datetime | None = _time(nullable=True)
+    completed_at: datetime | None = _time(nullable=True)
+
+
+class OpinionRow(SQLModel, table=True):
+    __tablename__ = "opinions"
+    __table_args__ = (
+        CheckConstraint("position IS NULL OR position IN ('agree', 'disagree', 'condition')", name="position"),
+        UniqueConstraint("review_id", "department"),
+        Index(None, "ticket_id"),
+    )
+    id: str = _pk()
+    ticket_id: str = _id(references="tickets.id")
+    review_id: str = _id(references="reviews.id")
+    department: str = _text()
+    asked_at: datetime = _time()
+    position: str | None = _text(nullable=True)
+    text: str = _text(default="")
+    legal_basis: str = _text(default="")
+    given_at: datetime | None = _time(nullable=True)
+    given_by: str | None = _text(nullable=True)
+
+
+class MeasureRow(SQLModel, table=True):
+    """A task that a resolution creates (议定事项)."""
+
+    __tablename__ = "measures"
+    __table_args__ = (
+        _one_of("state", "open", "reported", "evidence", "struck_off", "waived"),
+        Index(None, "ticket_id"),
+        Index(None, "department"),
+    )
+    id: str = _pk()
+    ticket_id: str = _id(references="tickets.id")
+    review_id: str = _id(references="reviews.id")
+    title: str = _text()
+    department: str = _text()
+    due_on: str = _text()
+    mandatory: bool = _bool(True)
+    state: str = _text()
+    progress: list[dict[str, Any]] = _json("[]")
+    evidence: str = _text(default="")
+    struck_off_at: datetime | None = _time(nullable=True)
+    struck_off_by: str | None = _text(nullable=True)
+    reason: str = _text(default="")
+
+
+class EventRow(SQLModel, table=True):
+    """History: append-only, numbered without gaps and hash-chained per ticket."""
+
+    __tablename__ = "events"
+    __table_args__ = (
+        UniqueConstraint("ticket_id", "seq"),
+        CheckConstraint("seq > 0", name="seq"),
+    )
+    id: str = _pk()
+    ticket_id: str = _id(references="tickets.id")
+    seq: int = _int()
+    type: str = _text()
+    occurred_at: datetime = _time()
+    recorded_at: datetime = _time()
+    actor: dict[str, Any] = _json()
+    data: dict[str, Any] = _json()
+    prev: str = _text()
+    hash: str = _text()
+
+
+class OutboxRow(SQLModel, table=True):
+    """What must leave the house, written with the event it tells of. Ids and types only: no personal data."""
+
+    __tablename__ = "outbox"
+    __table_args__ = (
+        _one_of("state", "pending", "done", "dead"),
+        Index("ix_outbox_pending", "next_at", "id", postgresql_where=text("state = 'pending'")),
+    )
+    id: str = _pk()
+    ticket_id: str = _id(references="tickets.id")
+    topic: str = _text()
+    body: dict[str, Any] = _json()
+    state: str = _text(default="pending")
+    next_at: datetime = _time()
+    attempts: int = _int(0, small=True)
+    lease_until: datetime | None = _time(nullable=True)
+    last_error: str | None = _text(nullable=True)
+    created_at: datetime = _time()
+    done_at: datetime | None = _time(nullable=True)
+
+
+class IdempotencyRow(SQLModel, table=True):
+    """First answers by key. The stored answer is encrypted: it holds what the client may see of a ticket."""
+
+    __tablename__ = "idempotency"
+    client: str = Field(sa_column=Column(Text, primary_key=True))
+    route: str = Field(sa_column=Column(Text, primary_key=True))
+    key: str = Field(sa_column=Column(Text, primary_key=True))
+    request_sha256: bytes = _bytes()
+    status: int = _int(small=True)
+    answer: bytes = _bytes()
+    headers: dict[str, Any] = _json()
+    created_at: datetime = _time()
+
+
+class AuditRow(SQLModel, table=True):
+    """Who looked or changed what outside a ticket's own history: reveals, publications, clients, sandbox moves."""
+
+    __tablename__ = "audit"
+    __table_args__ = (Index(None, "ticket_id"), Index(None, "at"))
+    id: str = _pk()
+    at: datetime = _time()
+    actor: dict[str, Any] = _json()
+    action: str = _text()
+    ticket_id: str | None = _id(nullable=True)
+    data: dict[str, Any] = _json()
+
+
+class SandboxClock(SQLModel, table=True):
+    """The offset of a sandbox's test clock, in microseconds; one row or none."""
+
+    __tablename__ = "sandbox_clock"
+    __table_args__ = (CheckConstraint("id = 1", name="one_row"),)
+    id: int = Field(sa_column=Column(SmallInteger, primary_key=True, autoincrement=False))
+    offset_us: int = _int(0, big=True)
+
+
+TICKET_TABLES = (
+    "tickets", "assignments", "rounds", "clocks", "firings", "approvals", "reviews", "opinions", "measures", "events",
+    "outbox",
+)  # fmt: skip
+"""Tables that hold tickets' data. Each has row-level security forced (the policies stand in the migration that makes
+the table); a test reads the catalogue and fails for one that has not."""

@@ -1,0 +1,35 @@
+"""What the environment may say. Every setting is `JIEBAN_<NAME>`; `python3 -m service settings` prints them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="JIEBAN_", extra="ignore")
+
+    data_dir: Path = Field(ROOT / ".jieban", description="private folder of the embedded servers, keys and logs")
+    database_url: str = Field("", description="PostgreSQL 15 to 18; empty: the embedded one is started")
+    redis_url: str = Field("", description="Redis 6.2 or newer; empty: the embedded Valkey is started")
+    host: str = Field("127.0.0.1", description="address the API listens on")
+    port: int = Field(8000, ge=1, le=65535, description="port the API listens on")
+    sandbox: bool = Field(False, description="1 gives /v1/sandbox/clock, a test clock that partners can move")
+    workflows_dir: Path = Field(ROOT / "workflows", description="workflows, calendars, routing, departments, matters")
+    zone: str = Field("Asia/Shanghai", description="zone in which answers show times")
+    pool_size: int = Field(16, ge=2, le=200, description="database connections of one API process")
+    secret_key: SecretStr = Field(SecretStr(""), description="32 bytes in base64 that encrypt contact data; "
+                                  "empty: made once in the data folder")  # fmt: skip
+    oidc_issuer: str = Field("", description="issuer of people's tokens; empty: the built-in one only")
+    oidc_audience: str = Field("jieban", description="audience that tokens must name")
+    oidc_jwks_url: str = Field("", description="where the issuer's keys are; empty: <issuer>/.well-known/jwks.json")
+    oidc_roles_claim: str = Field("roles", description="claim that lists roles")
+    oidc_departments_claim: str = Field("departments", description="claim that lists department codes")
+    builtin_issuer: bool = Field(True, description="0 refuses tokens of the built-in issuer")
+    webhook_url: str = Field("", description="receiver of events (Standard Webhooks); empty: events are only kept")
+    webhook_secret: SecretStr = Field(SecretStr(""), description="whsec_… shared with the receiver")
+    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
