@@ -25,6 +25,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import NoReturn
@@ -53,14 +54,24 @@ def run(venv: Path, arguments: list[str]) -> NoReturn:
     python = str(venv / "bin" / "python")
     # The root by PYTHONPATH, and the current folder not at all (-P): it may hold another `service`.
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    os.environ["PYTHONPATH"] = path
     if arguments[:1] == ["test"]:
-        os.chdir(ROOT)
-        words = [python, "-P", "-m", "pytest", *(arguments[1:] or PYTEST_DEFAULTS)]
+        words = ["pytest", *(arguments[1:] or PYTEST_DEFAULTS), *prepare_pytest(venv)]
     else:
-        words = [python, "-P", "-m", "service.cli", *arguments]
+        words = ["service.cli", *arguments]
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execve(python, words, {**os.environ, "PYTHONPATH": path})  # noqa: S606 - no shell is wanted
+    os.execve(python, [python, "-P", "-m", *words], os.environ)  # noqa: S606 - no shell is wanted
+
+
+def prepare_pytest(venv: Path) -> list[str]:
+    """Run it in the root; where nothing may be written there, its notes go elsewhere."""
+    os.chdir(ROOT)
+    if os.access(ROOT, os.W_OK):
+        return []
+    scratch = str(venv) if os.access(venv, os.W_OK) else tempfile.mkdtemp(prefix="jieban-test-")
+    os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = f"{scratch}/hypothesis"
+    return ["-o", f"cache_dir={scratch}/pytest"]
 
 
 def require_python() -> None:
@@ -198,13 +209,16 @@ def get_ensurepip() -> None:
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         stop(f"Python's venv is missing here. Ask root to run this line, then start again:\n  {wanted}")
     say("Installing Debian's python3-venv…")
-    if not call(["sh", "-c", wanted], DEBIAN_FRONTEND="noninteractive"):
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    done = subprocess.run(["sh", "-c", wanted], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if done.returncode:
+        say(done.stdout.decode(errors="replace")[-2000:])
         stop(f"This did not succeed; what it says stands above:\n  {wanted}")
 
 
-def call(words: list[str], **environment: str) -> bool:
+def call(words: list[str]) -> bool:
     """Run it, its output going to our stderr: stdout belongs to the command that comes after."""
-    return subprocess.run(words, stdout=sys.stderr, env={**os.environ, **environment}).returncode == 0
+    return subprocess.run(words, stdout=sys.stderr).returncode == 0
 
 
 def say(line: str) -> None:

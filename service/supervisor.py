@@ -193,7 +193,7 @@ class Supervisor:
         """The process id that a child or server has now; it changes when it is started again."""
         if name in self._processes:
             return self._processes[name].pid
-        assert self._servers is not None, name  # noqa: S101 - a name that nobody gave
+        assert self._servers is not None, name
         return self._servers.pid(name)
 
     def stop(self) -> None:
@@ -217,7 +217,7 @@ class Supervisor:
 
     def _watch_server(self, name: str) -> _Watched:
         servers = self._servers
-        assert servers is not None  # noqa: S101 - the only caller has just asked
+        assert servers is not None
         log = servers.logs / f"{name}.log"
         return _Watched(name, log, lambda: servers.exit_code(name), lambda: servers.restart(name))
 

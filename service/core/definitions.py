@@ -254,11 +254,11 @@ def _bounded(path: Path) -> str:
 
 def line_of(path: Path, keys: Sequence[str | int]) -> int:
     """The line (from 1) of the deepest of `keys` that the file holds."""
-    node = YAML(typ="rt", pure=True).load(StringIO(path.read_text(encoding="utf-8")))
+    node: Any = YAML(typ="rt", pure=True).load(StringIO(path.read_text(encoding="utf-8")))
     line = 1
     for key in keys:
         try:
-            position = node.lc.key(key) if isinstance(node, dict) else node.lc.item(key)
+            position = (node.lc.key if hasattr(node, "keys") else node.lc.item)(key)
             line, node = position[0] + 1, node[key]
         except (KeyError, IndexError, TypeError, AttributeError):
             break

@@ -8,7 +8,7 @@ under its own minimum is out. Nothing left means the dispatcher reads it (the ca
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -105,20 +105,29 @@ class Route:
     tried: tuple[Tried, ...]
 
 
-class Router:
-    """A compiled catalogue. `parents` maps a matter to its parent, `district_units` a district code to its unit.
+@dataclass(frozen=True, slots=True)
+class Matter:
+    """One node of the tree of matters, with the unit that usually leads."""
 
-    `fold` maps characters to their simplified, lower-case form (the same table for rules and texts).
+    code: str
+    parent: str | None
+    lead: str
+
+
+class Router:
+    """A compiled catalogue. `matters` by code; `district_units` maps a district code to its unit.
+
+    `simplify` turns traditional characters into simplified ones (for matching only, never for stored text).
     """
 
     def __init__(
         self,
         doc: RoutingDoc,
-        parents: Mapping[str, str | None],
+        matters: Mapping[str, Matter],
         district_units: Mapping[str, str],
-        fold: Mapping[int, str],
+        simplify: Callable[[str], str],
     ) -> None:
-        self.doc, self._parents, self._units, self._table = doc, parents, district_units, dict(fold)
+        self.doc, self._matters, self._units, self._simplify = doc, matters, district_units, simplify
         words = sorted(
             {self.fold(w) for r in doc.rules for w in (*r.words, *r.not_words)}
             | {self.fold(w) for d in doc.domains for w in d.words}
@@ -133,7 +142,7 @@ class Router:
     def fold(self, text: str) -> str:
         """NFKC, lower case, traditional characters turned into simplified ones."""
         if not text.isascii():
-            text = unicodedata.normalize("NFKC", text).translate(self._table)
+            text = self._simplify(unicodedata.normalize("NFKC", text))
         return text.lower()
 
     def route(self, request: Request) -> Route:
@@ -146,11 +155,18 @@ class Router:
             tried.append(result)
             if result.out is None and result.score > best_score:
                 best, best_score = rule, result.score
-        lead = self._lead(best, request) if best else None
+        chosen: str | None
+        named = self._matters.get(request.matter or "")
+        if named is not None and best_score < MATTER_BONUS:
+            # no rule speaks of the matter that the hotline named: its usual lead in the tree of matters does
+            best, lead, chosen = None, self._unit(named.lead, request), f"matter:{request.matter}"
+            tried.append(Tried(chosen, MATTER_BONUS, (), None if lead else "the district is not known"))
+        else:
+            lead, chosen = (self._unit(best.lead, request), best.key) if best else (None, None)
         return Route(
             lead=lead,
             co_handlers=tuple(c for c in best.co_handlers if c != lead) if best and lead else (),
-            rule=best.key if best else None,
+            rule=chosen,
             matter=request.matter or (best.matter if best else None),
             domain=domain,
             domain_inferred=request.domain is None,
@@ -172,7 +188,8 @@ class Router:
         out: set[str] = set()
         while matter and matter not in out:
             out.add(matter)
-            matter = self._parents.get(matter)
+            known = self._matters.get(matter)
+            matter = known.parent if known else None
         return frozenset(out)
 
     def _try(
@@ -198,8 +215,8 @@ class Router:
             points = rule.min_score
         return Tried(rule.key, points, hits, None if points >= rule.min_score else "too little evidence")
 
-    def _lead(self, rule: RuleDoc, request: Request) -> str | None:
-        return rule.lead if rule.lead != DISTRICT else self._units.get(request.district or "")
+    def _unit(self, lead: str, request: Request) -> str | None:
+        return lead if lead != DISTRICT else self._units.get(request.district or "")
 
 
 def score(words: Mapping[str, int], title: frozenset[str], body: frozenset[str]) -> tuple[int, tuple[str, ...]]:

@@ -66,6 +66,14 @@ def fire_due(ticket: Ticket, env: Env) -> Decision:
     return draft.finish()
 
 
+def note(ticket: Ticket, type_: str, data: Mapping[str, Any], env: Env) -> Decision:
+    """Put something that happened beside the workflow into the ticket's history."""
+    draft = Draft(ticket, env)
+    catch_up(draft, env.now)
+    draft.event(type_, **data)
+    return draft.finish()
+
+
 def decide_approval(ticket: Ticket, approval_id: str, approve: bool, reason: str, env: Env) -> Decision:
     """A return, extension or pause is decided by somebody who may, and not by who asked (four eyes)."""
     draft = Draft(ticket, env)

@@ -83,7 +83,12 @@ class Database:
             reset=_no_reset,
             command_timeout=60,
             max_inactive_connection_lifetime=300,
-            server_settings={"application_name": "jieban", "lock_timeout": "5000", "statement_timeout": "60000"},
+            server_settings={
+                "application_name": "jieban",
+                "lock_timeout": "5000",
+                "statement_timeout": "60000",
+                "timezone": "UTC",
+            },
         )
         return cls(pool, sandbox)
 
@@ -94,10 +99,17 @@ class Database:
             self.pool.terminate()
 
     @asynccontextmanager
-    async def transaction(self, actor: Actor, *, readonly: bool = False) -> AsyncIterator[Tx]:
-        """Begin, say who acts, yield, commit. Errors of the server become Unavailable, Busy or Collision."""
+    async def transaction(self, actor: Actor, *, readonly: bool = False, snapshot: bool = False) -> AsyncIterator[Tx]:
+        """Begin, say who acts, yield, commit. Errors of the server become Unavailable, Busy or Collision.
+
+        `snapshot`: every statement sees the same state (repeatable read), for reads that must agree with each other.
+        """
+        isolation = "repeatable_read" if snapshot else None
         try:
-            async with self.pool.acquire(timeout=self._timeout) as connection, connection.transaction(readonly=readonly):
+            async with (
+                self.pool.acquire(timeout=self._timeout) as connection,
+                connection.transaction(isolation=isolation, readonly=readonly),
+            ):
                 role = CITY_ROLE if sees_everything(actor) else APP_ROLE
                 row = await connection.fetchrow(OPEN, role, ",".join(actor.departments), actor.subject)
                 now: datetime = row[3]

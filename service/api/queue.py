@@ -1,0 +1,76 @@
+"""What is to be done: the queue, and requests to be decided."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+from pydantic import AwareDatetime
+
+from service.api import deps
+from service.api.deps import ActorDep, HouseDep
+from service.api.schemas import ApprovalDecision, Page, Problem
+from service.api.tickets import ABSENT, Limit, Text
+from service.core.access import require
+from service.core.model import Phase
+from service.usecases import approvals, lists
+
+router = APIRouter(prefix="/v1", tags=["queue"])
+
+
+@router.get("/queue", responses={200: {"model": Page}})
+async def get_queue(
+    request: Request,
+    house: HouseDep,
+    actor: ActorDep,
+    department: Text = None,
+    phase: Annotated[Phase | None, Query()] = None,
+    assignee: Annotated[str | None, Query(max_length=200, description="a person, or `me`")] = None,
+    due_before: Annotated[AwareDatetime | None, Query()] = None,
+    q: Annotated[str | None, Query(max_length=200, description="words of title, description or number")] = None,
+    limit: Limit = 50,
+    cursor: str | None = None,
+) -> Response:
+    """Open tickets of the caller's departments, nearest due first."""
+    require(actor, "tickets:read")
+    items, last = await lists.queue(
+        house,
+        actor,
+        department=deps.plain_text(department, "/department"),
+        phase=phase,
+        assignee=deps.plain_text(assignee, "/assignee"),
+        due_before=due_before,
+        text=deps.plain_text(q, "/q"),
+        after=deps.place_of(cursor),
+        limit=limit,
+    )
+    return deps.page(request, items, last)
+
+
+@router.get("/approvals", responses={200: {"model": Page}})
+async def get_approvals(
+    request: Request,
+    house: HouseDep,
+    actor: ActorDep,
+    state: Annotated[Literal["pending", "approved", "denied", "withdrawn"] | None, Query()] = None,
+    kind: Annotated[Literal["return", "extension", "pause"] | None, Query()] = None,
+    limit: Limit = 50,
+    cursor: str | None = None,
+) -> Response:
+    """Returns, extensions and pauses, oldest request first."""
+    items, last = await approvals.pending(house, actor, state, kind, deps.place_of(cursor), limit)
+    return deps.page(request, items, last)
+
+
+@router.post(
+    "/approvals/{approval}/decision",
+    openapi_extra=deps.documented(ApprovalDecision),
+    responses={**ABSENT, 409: {"model": Problem, "description": "Decided already."}},
+)
+async def post_decision(request: Request, approval: str, house: HouseDep, actor: ActorDep) -> Response:
+    """Approve or deny; nobody decides his or her own request."""
+    body = await deps.read(request, ApprovalDecision)
+    call = deps.call_of(request, f"POST /v1/approvals/{approval}/decision", body.model_dump())
+    approve = body.decision == "approve"
+    return deps.respond(await approvals.decide(house, actor, deps.row_id(approval), approve, body.reason, call))

@@ -1,0 +1,300 @@
+"""Bodies of the HTTP contract. Strict: unknown fields are refused, numbers are not texts, times carry an offset."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic_core import PydanticCustomError
+
+from service.core.routing import Domain
+
+MAX_EXTRA_NODES = 1000
+
+
+def _no_nul(text: str) -> str:
+    if "\x00" in text:
+        raise PydanticCustomError("no_nul", "expected text without NUL characters")
+    return text
+
+
+def _within(instant: datetime) -> datetime:
+    if not 1970 <= instant.year <= 2100:
+        raise PydanticCustomError("year", "expected a time between 1970 and 2100")
+    return instant
+
+
+def _plain_json(value: dict[str, Any]) -> dict[str, Any]:
+    """`extra` is kept as it is: bounded in size, without NUL, and without numbers that JSON cannot carry back."""
+    nodes, todo = 0, [(value, 1)]
+    while todo:
+        item, depth = todo.pop()
+        nodes += 1
+        if nodes > MAX_EXTRA_NODES or depth > 16:
+            raise PydanticCustomError("extra_size", "expected at most 1000 values, at most 16 levels deep")
+        if isinstance(item, dict):
+            for key in item:
+                _no_nul(key)
+            todo += [(v, depth + 1) for v in item.values()]
+        elif isinstance(item, list):
+            todo += [(v, depth + 1) for v in item]
+        elif isinstance(item, str):
+            _no_nul(item)
+        elif isinstance(item, int) and abs(item) >= 10**30:
+            raise PydanticCustomError("extra_number", "expected numbers of at most 30 digits")
+    return value
+
+
+def _text(maximum: int, minimum: int = 0) -> Any:
+    return Annotated[str, StringConstraints(min_length=minimum, max_length=maximum), AfterValidator(_no_nul)]
+
+
+Short = _text(200)
+Name = _text(200, 1)
+Code = _text(64, 1)
+Long = _text(20_000, 1)
+Instant = Annotated[AwareDatetime, AfterValidator(_within)]
+Extra = Annotated[dict[str, Any], AfterValidator(_plain_json)]
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+# --- hotline -----------------------------------------------------------------------------------------------------
+
+
+class Source(Body):
+    system: Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[\x21-\x7e]+$")]
+    reference: Annotated[str, StringConstraints(min_length=1, max_length=128), AfterValidator(_no_nul)]
+    channel: Short | None = None
+    received_at: Instant | None = Field(None, description="when the hotline took the request; default: now")
+
+
+class Enterprise(Body):
+    name: Name
+    uscc: Short | None = Field(None, description="unified social credit code; a wrong one is a warning")
+    district: Code | None = Field(None, description="GB/T 2260 code")
+    industry: Code | None = Field(None, description="GB/T 4754 code such as C39")
+    tier: Code | None = None
+
+
+class Contact(Body):
+    name: Short | None = None
+    phone: Short | None = None
+    role: Short | None = None
+
+
+class Location(Body):
+    district: Code | None = None
+    address: _text(500) | None = None  # type: ignore[valid-type]
+
+
+class Project(Body):
+    name: Short | None = None
+    code: Short | None = None
+
+
+class NewTicket(Body):
+    """One request of one enterprise, as the hotline posts it."""
+
+    source: Source
+    domain: Domain | None = None
+    request_type: Code | None = None
+    matter: Code | None = None
+    title: _text(500, 1)  # type: ignore[valid-type]
+    description: Long
+    urgency: Literal["normal", "urgent", "emergency"] = "normal"
+    confidential: bool = False
+    reply_required: bool = True
+    enterprise: Enterprise
+    contact: Contact | None = None
+    location: Location | None = None
+    project: Project | None = None
+    extra: Extra = {}
+
+
+class Reason(Body):
+    reason: _text(2000, 1)  # type: ignore[valid-type]
+
+
+class ManyTickets(Body):
+    ids: list[Code] = Field(min_length=1, max_length=200)
+    form: dict[str, Any] = {}
+
+
+class ApprovalDecision(Body):
+    decision: Literal["approve", "deny"]
+    reason: _text(2000) = ""  # type: ignore[valid-type]
+
+
+# --- reviews -----------------------------------------------------------------------------------------------------
+
+
+class NewReview(Body):
+    ticket: Code = Field(description="id or number of the ticket")
+    reason: _text(5000, 1)  # type: ignore[valid-type]
+    kind: Literal["enterprise_problem", "investment_project"] = "enterprise_problem"
+    asked: _text(5000) = ""  # type: ignore[valid-type]
+    tried: _text(5000) = ""  # type: ignore[valid-type]
+
+
+class Screen(Body):
+    decision: Literal["accept", "refuse"]
+    tier: Annotated[int, Field(ge=1, le=3)] = 1
+    reason: _text(2000) = ""  # type: ignore[valid-type]
+
+
+class RequestOpinions(Body):
+    departments: list[Code] = Field(min_length=1, max_length=30)
+
+
+class GiveOpinion(Body):
+    position: Literal["agree", "disagree", "condition"]
+    text: _text(10_000) = ""  # type: ignore[valid-type]
+    legal_basis: _text(2000) = ""  # type: ignore[valid-type]
+
+
+class NewMeasure(Body):
+    title: _text(500, 1)  # type: ignore[valid-type]
+    department: Code
+    due_on: date
+    mandatory: bool = True
+
+
+class DecideReview(Body):
+    decision: Literal["approve", "approve_with_conditions", "refuse", "postpone", "refer_up"]
+    text: _text(20_000, 1)  # type: ignore[valid-type]
+    enterprise_extract: _text(20_000) = ""  # type: ignore[valid-type]
+    dissent: _text(20_000) = ""  # type: ignore[valid-type]
+    measures: list[NewMeasure] = Field(default=[], max_length=50)
+
+
+class MeasureReport(Body):
+    text: _text(5000, 1)  # type: ignore[valid-type]
+
+
+class MeasureEvidence(Body):
+    evidence: _text(5000, 1)  # type: ignore[valid-type]
+
+
+class StrikeOff(Body):
+    reason: _text(2000) = ""  # type: ignore[valid-type]
+    waive: bool = False
+
+
+class Reschedule(Body):
+    due_on: date
+    reason: _text(2000, 1)  # type: ignore[valid-type]
+
+
+REVIEW_FORMS: dict[str, type[Body]] = {
+    "screen": Screen,
+    "request_opinions": RequestOpinions,
+    "give_opinion": GiveOpinion,
+    "decide": DecideReview,
+    "withdraw": Reason,
+}
+MEASURE_FORMS: dict[str, type[Body]] = {
+    "report": MeasureReport,
+    "submit_evidence": MeasureEvidence,
+    "strike_off": StrikeOff,
+    "reschedule": Reschedule,
+}
+
+
+# --- operation ---------------------------------------------------------------------------------------------------
+
+
+class Advance(Body):
+    """One of the two."""
+
+    advance_to: Instant | None = None
+    advance_by: timedelta | None = None
+
+
+class RoutingTry(Body):
+    title: _text(500, 1)  # type: ignore[valid-type]
+    description: Long = ""
+    domain: Domain | None = None
+    matter: Code | None = None
+    urgency: Literal["normal", "urgent", "emergency"] = "normal"
+    enterprise: Enterprise | None = None
+    location: Location | None = None
+
+
+# --- answers (documentation; answers are rendered by usecases.views) -------------------------------------------------
+
+
+class Answered(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+class Problem(Answered):
+    """RFC 9457."""
+
+    type: str = Field(examples=["/problems/invalid-request"])
+    title: str
+    status: int
+    detail: str
+    errors: list[dict[str, str]] | None = Field(None, description="JSON Pointer and what was expected, per wrong field")
+
+
+class ClockOut(Answered):
+    id: str
+    name: str
+    title: str
+    measure: Literal["natural_hours", "working_hours", "natural_days", "working_days"]
+    budget: str | int
+    state: Literal["running", "paused", "held", "met", "breached_running", "breached_met", "cancelled"]
+    started_at: datetime
+    due_at: datetime
+    held_at: datetime | None
+    ended_at: datetime | None
+    used: str | int
+    warnings: list[dict[str, Any]]
+
+
+class LeadOut(BaseModel):
+    department: str
+    assignee: str | None
+
+
+class TicketOut(Answered):
+    id: str
+    number: str = Field(examples=["QY202611230000421"])
+    source: dict[str, Any]
+    domain: Domain
+    matter: str | None
+    title: str
+    description: str
+    urgency: Literal["normal", "urgent", "emergency"]
+    confidential: bool
+    reply_required: bool
+    enterprise: dict[str, Any]
+    contact: dict[str, Any] | None = Field(description="masked; POST …/contact/reveal gives the whole with a reason")
+    stage: str
+    stage_title: str
+    phase: Literal[
+        "intake", "dispatch", "acceptance", "handling", "waiting", "audit", "callback", "review", "closed"
+    ]
+    round: int
+    workflow: dict[str, Any]
+    lead: LeadOut | None
+    co_handlers: list[str]
+    due_at: datetime | None
+    due_clock: str | None
+    provisional: bool
+    clocks: list[ClockOut]
+    cards: list[dict[str, Any]]
+    outcome: str | None
+    warnings: list[dict[str, str]]
+    created_at: datetime
+    updated_at: datetime
+    version: int
+
+
+class Page(Answered):
+    items: list[dict[str, Any]]
+    next_cursor: str | None

@@ -1,0 +1,122 @@
+"""Settings -> running parts: reads the settings, opens pools, makes keys. The only place that puts the house together."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import secrets
+import signal
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from fastapi import FastAPI
+
+from service import clock
+from service.api.app import Parts, create_app
+from service.db.session import Database
+from service.db.vault import Vault
+from service.integrations.identity_provider import BuiltinIssuer, Verifier
+from service.integrations.webhooks import WebhookSender
+from service.settings import Settings
+from service.usecases import delivery
+from service.usecases.house import House
+from service.worker.main import ArqBell, run_hands
+from service.worker.pump import Pump, sweep
+
+
+
+def vault_of(settings: Settings) -> Vault:
+    """The key from the settings, or one made once in the data folder."""
+    given = settings.secret_key.get_secret_value()
+    return Vault.from_text(given or _key_file(settings.data_dir / "keys" / "data.key"))
+
+
+def _key_file(path: Path) -> str:
+    """A new random key, created whole or not at all: of two processes that start together one wins, both use it."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent)
+        with os.fdopen(handle, "w") as file:
+            file.write(base64.b64encode(secrets.token_bytes(32)).decode())
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            pass
+        finally:
+            os.unlink(temporary)
+    return path.read_text().strip()
+
+
+@asynccontextmanager
+async def open_unpublished(settings: Settings) -> AsyncIterator[House]:
+    """A house with its pool open, before anything is published."""
+    db = await Database.connect(settings.database_url, settings.pool_size, settings.sandbox)
+    try:
+        yield House(db, vault_of(settings), clock.new_id, ZoneInfo(settings.zone), settings.sandbox)
+    finally:
+        await db.close()
+
+
+@asynccontextmanager
+async def open_house(settings: Settings) -> AsyncIterator[House]:
+    """A house with its pool open and its definitions loaded."""
+    async with open_unpublished(settings) as house:
+        await house.refresh()
+        yield house
+
+
+def issuer_of(settings: Settings) -> BuiltinIssuer | None:
+    return BuiltinIssuer.open(settings.data_dir) if settings.builtin_issuer else None
+
+
+def application(settings: Settings) -> FastAPI:
+    """The HTTP application of these settings."""
+
+    @asynccontextmanager
+    async def parts() -> AsyncIterator[Parts]:
+        issuer = issuer_of(settings)
+        verifier = Verifier(
+            builtin=issuer,
+            oidc_issuer=settings.oidc_issuer,
+            audience=settings.oidc_audience,
+            jwks_url=settings.oidc_jwks_url,
+            roles_claim=settings.oidc_roles_claim,
+            departments_claim=settings.oidc_departments_claim,
+        )
+        async with open_house(settings) as house:
+            yield Parts(house, verifier, issuer, ArqBell(settings.redis_url))
+
+    return create_app(parts, with_sandbox=settings.sandbox)
+
+
+async def run_worker(settings: Settings) -> None:
+    """Pump, sweeper and arq in one process, until SIGTERM: the batch at hand is finished."""
+    async with open_house(settings) as house:
+        pump = Pump(house)
+        secret = settings.webhook_secret.get_secret_value()
+        sender = WebhookSender(settings.webhook_url, secret) if settings.webhook_url else None
+
+        async def deliver() -> int:
+            return await delivery.deliver_due(house, sender)
+
+        loop = asyncio.get_running_loop()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signum, pump.stop)
+        aside = [
+            asyncio.create_task(sweep(deliver)),
+            asyncio.create_task(run_hands(settings.redis_url, pump.wake, deliver)),
+        ]
+        try:
+            await pump.run()
+        finally:
+            for task in aside:
+                task.cancel()
+            await asyncio.gather(*aside, return_exceptions=True)
+            if sender is not None:
+                await sender.close()

@@ -1,0 +1,289 @@
+"""The command line. `python3 -m service COMMAND` (after installation also `jieban COMMAND`)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvicorn
+from rich.console import Console
+from rich.table import Table
+
+from service import bootstrap, clock, telemetry
+from service.core.errors import DefinitionError, JiebanError
+from service.core.model import Role
+from service.db import migrate as schema
+from service.embedded import EmbeddedError, EmbeddedServers
+from service.settings import Settings
+from service.supervisor import Child, Stopped, Supervisor, wait_http
+from service.usecases import audit as auditing
+from service.usecases import identity, publishing
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    help="**Jieban 接办**: the back end of a city's enterprise edition of the 12345 hotline.\n\n"
+    "Start with `demo` (everything, with requests driven through it) or `up` (everything, empty). "
+    "Settings are environment variables JIEBAN_…; `settings` lists them.",
+)
+workflows_app = typer.Typer(no_args_is_help=True, help="Check workflow files.")
+audit_app = typer.Typer(no_args_is_help=True, help="Prove that no history was altered.")
+client_app = typer.Typer(no_args_is_help=True, help="Machines that call the API (client credentials).")
+app.add_typer(workflows_app, name="workflows")
+app.add_typer(audit_app, name="audit")
+app.add_typer(client_app, name="client")
+err = Console(stderr=True)
+READY_SECONDS = 60.0
+
+
+@app.command()
+def up() -> None:
+    """Start everything: embedded servers (unless URLs are set), migrations, API, pump and worker. Ctrl-C stops it."""
+    settings = Settings()
+    with _running(settings) as running:
+        running.announce()
+        running.stay()
+
+
+@app.command()
+def demo(
+    requests: Annotated[Path | None, typer.Option(help="a JSONL file of requests instead of the shipped ones")] = None,
+    exit_: Annotated[bool, typer.Option("--exit", help="stop when the demo is over instead of staying up")] = False,
+    weeks: Annotated[int, typer.Option(min=1, max=26, help="simulated weeks")] = 8,
+    clients: Annotated[int, typer.Option(min=1, max=64, help="clients that post at once")] = 8,
+    seed: Annotated[int, typer.Option(help="what chance is made of: the same seed gives the same city")] = 1,
+) -> None:
+    """Start everything in a sandbox and do the main job: post, route, handle over weeks, escalate, report."""
+    from service import demo as show
+
+    os.environ["JIEBAN_SANDBOX"] = "1"
+    settings = Settings()
+    with _running(settings) as running:
+        running.announce()
+        tokens = {name: _token(settings, name) for name in show.ROLES}
+        try:
+            show.run(running.url, tokens, lambda who: _token(settings, who), requests, weeks, clients, seed)
+        except show.DemoFailed as error:
+            err.print(f"[red]The demo stopped:[/] {error}")
+            raise typer.Exit(1) from None
+        if not exit_:
+            running.stay()
+
+
+@app.command()
+def token(
+    as_: Annotated[str, typer.Option("--as", help="hotline, dispatcher, handler:<department>[,…], supervisor, reviewer, "
+                                     "auditor or admin")],
+    user: Annotated[str, typer.Option(help="the person's name; default: the role")] = "",
+    hours: Annotated[int, typer.Option(min=1, max=24 * 30, help="how long it is valid")] = 12,
+) -> None:  # fmt: skip
+    """Print a bearer token of the built-in issuer, and nothing else."""
+    try:
+        print(_token(Settings(), as_, user, hours * 3600))
+    except (ValueError, JiebanError) as error:
+        _fail(str(error))
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database of JIEBAN_DATABASE_URL to the newest schema and publish the workflows folder."""
+    settings = _needs_database()
+    schema.upgrade(settings.database_url)
+    for line in asyncio.run(_publish(settings)):
+        print("published", line)
+
+
+@app.command(hidden=True)
+def api() -> None:
+    """The HTTP process alone (`up` starts it)."""
+    settings = _needs_database()
+    telemetry.configure(settings.log_level)
+    uvicorn.run(
+        bootstrap.application(settings),
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http="httptools",
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=20,
+        backlog=4096,
+    )
+
+
+@app.command(hidden=True)
+def worker() -> None:
+    """Pump and arq worker alone (`up` starts them)."""
+    import uvloop
+
+    settings = _needs_database()
+    telemetry.configure(settings.log_level)
+    uvloop.run(bootstrap.run_worker(settings))
+
+
+@app.command("settings")
+def show_settings() -> None:
+    """List every setting with its default and meaning."""
+    table = Table("variable", "default", "meaning")
+    for name, field in Settings.model_fields.items():
+        default = "" if name in {"secret_key", "webhook_secret"} else str(field.default)
+        table.add_row(f"JIEBAN_{name.upper()}", default, field.description or "")
+    Console().print(table)
+
+
+@workflows_app.command("check")
+def workflows_check(folder: Annotated[Path | None, typer.Argument(help="default: JIEBAN_WORKFLOWS_DIR")] = None) -> None:
+    """Read every file of a workflows folder; say file, line and path of the first fault."""
+    try:
+        read = publishing.read_folder(folder or Settings().workflows_dir)
+    except DefinitionError as error:
+        _fail(str(error))
+    print(f"ok: {len(read.workflows)} workflows, {len(read.calendars)} calendars, "
+          f"{len(read.routing['rules'])} routing rules, {len(read.matters['matters'])} matters, "
+          f"{len(read.departments['departments'])} departments")  # fmt: skip
+
+
+@audit_app.command("verify")
+def audit_verify() -> None:
+    """Recompute the hash chain of every ticket's history."""
+    settings = _needs_database()
+
+    async def verify() -> auditing.Verdict:
+        async with bootstrap.open_house(settings) as house:
+            return await auditing.verify(house, lambda n: err.print(f"{n} tickets…", end="\r"))
+
+    verdict = asyncio.run(verify())
+    print(f"{verdict.tickets} tickets, {verdict.events} events, {len(verdict.broken)} broken")
+    for number, seq in verdict.broken[:20]:
+        print(f"broken: {number} from event {seq} on")
+    if verdict.broken:
+        raise typer.Exit(1)
+
+
+@client_app.command("add")
+def client_add(
+    client_id: Annotated[str, typer.Argument(help="name of the machine, such as jn12345")],
+    role: Annotated[str, typer.Option(help="what it may do")] = "hotline",
+) -> None:
+    """Register a machine; prints its secret once."""
+    settings = _needs_database()
+
+    async def add() -> str:
+        async with bootstrap.open_house(settings) as house:
+            return await identity.create_client(house, client_id, Role(role))
+
+    try:
+        print(asyncio.run(add()))
+    except (ValueError, JiebanError) as error:
+        _fail(str(error))
+
+
+# --- what the commands share ----------------------------------------------------------------------------------------
+
+
+class _Running:
+    """Everything that `up` started."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        host = "127.0.0.1" if settings.host in {"0.0.0.0", "::"} else settings.host  # noqa: S104  # where to look, not to bind
+        self.url = f"http://{host}:{settings.port}"
+
+    def announce(self) -> None:
+        err.print(f"[bold green]ready[/]  {self.url}   [dim]API: {self.url}/docs[/]")
+        err.print("       a token:  [bold]python3 -m service token --as dispatcher[/]"
+                  "   (hotline, handler:tax, supervisor, reviewer, auditor, admin)")  # fmt: skip
+        err.print(f"       data and logs: {self.settings.data_dir}   Ctrl-C stops everything")
+
+    def stay(self) -> None:
+        """Until Ctrl-C, which the supervisor turns into `Stopped`."""
+        while True:
+            time.sleep(3600)
+
+
+@contextmanager
+def _running(settings: Settings) -> Iterator[_Running]:
+    servers: EmbeddedServers | None = None
+    try:
+        if not (settings.database_url and settings.redis_url):
+            err.print(f"starting PostgreSQL and Valkey in {settings.data_dir} …")
+            servers = EmbeddedServers(settings.data_dir)
+        database = settings.database_url or (servers.start_postgres() if servers else "")
+        redis = settings.redis_url or (servers.start_redis() if servers else "")
+        settings = settings.model_copy(update={"database_url": database, "redis_url": redis})
+        err.print("bringing the schema up to date …")
+        schema.upgrade(database)
+        published = asyncio.run(_publish(settings))
+        if published:
+            err.print(f"published {len(published)} definitions")
+    except (EmbeddedError, DefinitionError) as error:
+        if servers is not None:
+            servers.stop()
+        _fail(str(error))
+    except BaseException:
+        if servers is not None:
+            servers.stop()
+        raise
+    env = {
+        "JIEBAN_DATABASE_URL": database,
+        "JIEBAN_REDIS_URL": redis,
+        "JIEBAN_DATA_DIR": str(settings.data_dir),
+        "JIEBAN_SANDBOX": "1" if settings.sandbox else "0",
+    }
+    children = [Child(name, [sys.executable, "-m", "service.cli", name], env) for name in ("api", "worker")]
+    supervisor = Supervisor(servers, children, logs=settings.data_dir / "logs")
+    try:
+        with supervisor:
+            running = _Running(settings)
+            err.print("starting API, pump and worker …")
+            wait_http(f"{running.url}/readyz", READY_SECONDS)
+            yield running
+    except Stopped:
+        return
+
+
+async def _publish(settings: Settings) -> list[str]:
+    folder = publishing.read_folder(settings.workflows_dir)
+    async with bootstrap.open_unpublished(settings) as house:
+        return await publishing.publish_folder(house, folder, "files", "the workflows folder")
+
+
+def _token(settings: Settings, who: str, user: str = "", seconds: int = 12 * 3600) -> str:
+    role, departments = identity.parse_as(who)
+    issuer = bootstrap.issuer_of(settings)
+    if issuer is None:
+        raise ValueError("JIEBAN_BUILTIN_ISSUER=0: tokens come from your identity provider")
+    return issuer.issue(user or who, role, departments, seconds, clock.wall_now())
+
+
+def _needs_database() -> Settings:
+    settings = Settings()
+    if not settings.database_url:
+        _fail("Set JIEBAN_DATABASE_URL (and JIEBAN_REDIS_URL), or use `up`, which starts its own servers.")
+    return settings
+
+
+def _fail(message: str) -> None:
+    err.print(f"[red]error:[/] {message}", highlight=False)
+    raise typer.Exit(2)
+
+
+def main() -> None:
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

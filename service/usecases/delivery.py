@@ -1,0 +1,76 @@
+"""What must leave the house, leaves it: at least once, in order per ticket, never inside a transaction of a ticket."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+import structlog
+
+from service.core.model import SYSTEM
+from service.db import outbox
+from service.usecases.house import House
+
+log = structlog.get_logger()
+LEASE = timedelta(seconds=60)
+BATCH = 100
+PAUSES_SECONDS = (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400)
+"""Standard Webhooks' schedule after the first try: ten tries over three days, then the row is dead and visible."""
+
+
+class Sender(Protocol):
+    async def send(self, message_id: str, sent_at: datetime, payload: Mapping[str, Any]) -> str | None:
+        """Deliver one message; None when it was taken, else why not."""
+
+
+async def deliver_due(house: House, sender: Sender | None) -> int:
+    """Deliver one batch; how many rows were worked on. Without a receiver there is nothing to tell anybody."""
+    async with house.db.transaction(SYSTEM) as tx:
+        if sender is None:
+            return await outbox.finish_all(tx, tx.now, BATCH * 10)
+        rows = await outbox.claim(tx, tx.now, BATCH, LEASE)
+        now = tx.now
+    delivered = []
+    for row in rows:
+        error = await sender.send(row["id"], now, payload(row))
+        if error is None:
+            delivered.append(row["id"])
+        else:
+            await _postpone(house, row, error)
+    if delivered:
+        async with house.db.transaction(SYSTEM) as tx:
+            await outbox.done(tx, delivered, tx.now)
+    return len(rows)
+
+
+def payload(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A CloudEvents 1.0 batch in one message: ids, types and times only; content is fetched with authorisation."""
+    body = row["body"]
+    return {
+        "type": "jieban.ticket.changed",
+        "timestamp": row["created_at"].isoformat(),
+        "data": {
+            "ticket": {"id": row["ticket_id"], "number": body["number"]},
+            "events": [
+                {
+                    "specversion": "1.0",
+                    "id": e["id"],
+                    "source": "/v1/tickets/" + row["ticket_id"],
+                    "type": e["type"],
+                    "time": e["occurred_at"],
+                    "sequence": e["seq"],
+                }
+                for e in body["events"]
+            ],
+            "notices": body["notices"],
+        },
+    }
+
+
+async def _postpone(house: House, row: Mapping[str, Any], error: str) -> None:
+    tries = row["attempts"]
+    async with house.db.transaction(SYSTEM) as tx:
+        again = tx.now + timedelta(seconds=PAUSES_SECONDS[tries - 1]) if tries <= len(PAUSES_SECONDS) else None
+        await outbox.failed(tx, row["id"], again, error)
+    log.warning("an event could not be delivered", message=row["id"], tries=tries, dead=again is None, error=error)

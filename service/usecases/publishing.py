@@ -1,0 +1,85 @@
+"""Files of the workflows folder become published versions; a file that did not change publishes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from service.core import definitions
+from service.core.errors import DefinitionError
+from service.core.model import SYSTEM
+from service.core.routing import DISTRICT, check_codes, parse_routing
+from service.db import definitions as stored
+from service.usecases.house import House
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """Everything a workflows folder holds, read, checked and merged."""
+
+    workflows: Mapping[str, Mapping[str, Any]]
+    calendars: Mapping[str, Mapping[str, Any]]
+    routing: Mapping[str, Any]
+    matters: Mapping[str, Any]
+    departments: Mapping[str, Any]
+
+
+def read_folder(folder: Path) -> Folder:
+    """Read and check a workflows folder; raises DefinitionError with file, line and path."""
+    if not folder.is_dir():
+        raise DefinitionError(f"there is no folder {folder}; set JIEBAN_WORKFLOWS_DIR", (), str(folder))
+    departments = definitions.read_yaml(folder / "departments.yaml")
+    matters = definitions.read_yaml(folder / "matters.yaml")
+    routing = definitions.read_yaml(folder / "routing.yaml")
+    codes = [d["code"] for d in departments["departments"]]
+    _unique(codes, "departments.yaml", "department")
+    known = [m["code"] for m in matters["matters"]]
+    _unique(known, "matters.yaml", "matter")
+    for n, matter in enumerate(matters["matters"]):
+        if matter["lead"] != DISTRICT and matter["lead"] not in codes:
+            raise _at(folder / "matters.yaml", f"there is no department {matter['lead']!r}", ("matters", n, "lead"))
+        if matter.get("parent") not in {None, *known}:
+            raise _at(folder / "matters.yaml", f"there is no matter {matter['parent']!r}", ("matters", n, "parent"))
+    try:
+        check_codes(parse_routing(routing), codes, known)
+    except DefinitionError as error:
+        raise _at(folder / "routing.yaml", error.detail, error.path) from None
+    calendars = definitions.read_calendars(folder)
+    workflows = definitions.read_workflows(folder)
+    for key, plain in workflows.items():
+        if plain["calendar"] not in calendars:
+            raise DefinitionError(f"there is no calendar {plain['calendar']!r}", (key, "calendar"))
+    departments["district_units"] = {str(k): v for k, v in departments["district_units"].items()}
+    return Folder(workflows, calendars, routing, matters, departments)
+
+
+async def publish_folder(house: House, folder: Folder, by: str, reason: str) -> list[str]:
+    """Publish what changed, in one transaction; gives `kind key version` of each new version."""
+    published = []
+    async with house.db.transaction(SYSTEM) as tx:
+        entries = [("workflow", k, v) for k, v in folder.workflows.items()]
+        entries += [("calendar", k, v) for k, v in folder.calendars.items()]
+        entries += [("routing", "city", folder.routing), ("matters", "city", folder.matters)]
+        entries += [("departments", "city", folder.departments)]
+        for kind, key, body in entries:
+            version = await stored.publish(tx, kind, key, body, by, reason)
+            if version is not None:
+                published.append(f"{kind} {key} {version}")
+        rows = [{"district": None, **d} for d in folder.departments["departments"]]
+        await stored.store_departments(tx, rows)
+    await house.refresh()
+    return published
+
+
+def _unique(codes: list[str], file: str, what: str) -> None:
+    seen: set[str] = set()
+    for code in codes:
+        if code in seen:
+            raise DefinitionError(f"the {what} {code!r} stands twice", (), file)
+        seen.add(code)
+
+
+def _at(path: Path, detail: str, keys: tuple[str | int, ...]) -> DefinitionError:
+    return DefinitionError(detail, keys, path.name, definitions.line_of(path, keys))

@@ -1,0 +1,159 @@
+"""What people do with tickets: look, act, ask why, reveal a contact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pydantic_core import to_json
+
+from service.core import clocks, workflow
+from service.core.access import require
+from service.core.definitions import Workflow
+from service.core.draft import Env
+from service.core.errors import Invalid, JiebanError, NotFound, Stale
+from service.core.model import Actor, Decision, Ticket
+from service.db import audit, queries, tickets
+from service.db.session import Tx
+from service.db.tickets import Stored
+from service.usecases import views
+from service.usecases.answers import Answer, Call, once
+from service.usecases.house import House
+from service.usecases.intake import etag
+
+ABSENT = "There is no such ticket, or it is not yours to see."
+
+
+async def get(house: House, actor: Actor, ref: str) -> Answer:
+    async with house.db.transaction(actor, readonly=True) as tx:
+        stored, flow = await _find(house, tx, ref)
+        return await _shown(house, tx, stored, flow)
+
+
+async def act(
+    house: House, actor: Actor, ref: str, action: str, form: Mapping[str, Any], call: Call, if_match: str | None
+) -> Answer:
+    """Carry out one action of the ticket's workflow; answers the ticket as it is then."""
+
+    async def work(tx: Tx) -> Answer:
+        return await change(
+            house, tx, ref, lambda ticket, env: workflow.act(ticket, action, form, env), if_match=if_match
+        )
+
+    return await once(house, actor, call, work)
+
+
+async def act_on_many(
+    house: House, actor: Actor, refs: Sequence[str], action: str, form: Mapping[str, Any], call: Call
+) -> list[dict[str, Any]]:
+    """The same action on many tickets, each in its own transaction; a result for each."""
+    results: list[dict[str, Any]] = []
+    for ref in refs:
+        own = Call(f"{call.route}#{ref}", call.key, call.digest)
+        try:
+            answer = await act(house, actor, ref, action, form, own, None)
+            results.append({"id": ref, "status": answer.status})
+        except JiebanError as error:
+            problem = {"type": f"/problems/{error.slug}", "title": error.title, "detail": error.detail, **error.extra}
+            results.append({"id": ref, "problem": problem})
+    return results
+
+
+Deciding = Callable[[Ticket, Env], Decision]
+
+
+async def change(
+    house: House, tx: Tx, ref: str, decide: Deciding, *, if_match: str | None = None, status: int = 200
+) -> Answer:
+    """Lock, load, decide, save: the one way in which a ticket changes by hand."""
+    stored, flow, after = await decide_and_save(house, tx, ref, decide, if_match=if_match)
+    shown = views.ticket(after, stored.row, flow, house.calendar(flow.calendar), tx.now, house.zone)
+    return Answer(status, to_json(shown), {"ETag": etag(after)})
+
+
+async def decide_and_save(
+    house: House, tx: Tx, ref: str, decide: Deciding, *, if_match: str | None = None
+) -> tuple[Stored, Workflow, Ticket]:
+    ticket_id = await tickets.lock(tx, ref)
+    if ticket_id is None:
+        raise NotFound(ABSENT)
+    stored = (await tickets.load(tx, [ticket_id]))[ticket_id]
+    if if_match is not None and if_match not in {"*", etag(stored.ticket)}:
+        raise Stale(
+            f"If-Match names {if_match}, the ticket is at {etag(stored.ticket)}; read it again.",
+            current=etag(stored.ticket),
+        )
+    ticket = stored.ticket
+    flow = await house.workflow(tx, ticket.workflow_key, ticket.workflow_version)
+    decision = decide(ticket, await house.env(tx, flow))
+    [after] = await tickets.save(tx, [decision], house.new_id)
+    return stored, flow, after
+
+
+async def possible_actions(house: House, actor: Actor, ref: str) -> dict[str, Any]:
+    """What this caller may do now, each with its title and the JSON Schema of its form."""
+    async with house.db.transaction(actor, readonly=True) as tx:
+        stored, flow = await _find(house, tx, ref)
+        env = await house.env(tx, flow)
+        actions = workflow.possible_actions(stored.ticket, env)
+        items = [{"name": a.name, "title": a.title["zh"], "title_en": a.title["en"], "form": a.form} for a in actions]
+        return {"stage": stored.ticket.stage, "phase": stored.ticket.phase, "items": items}
+
+
+async def explanation(house: House, actor: Actor, ref: str, clock_id: str) -> dict[str, Any]:
+    """Why a clock is due when it is (T20)."""
+    async with house.db.transaction(actor, readonly=True) as tx:
+        stored, flow = await _find(house, tx, ref)
+        clock = next((c for c in stored.ticket.clocks if c.id == clock_id), None)
+        if clock is None:
+            raise NotFound("This ticket has no such clock.")
+        calendar = await house.calendar_version(tx, clock.calendar_key, clock.calendar_version)
+        told = clocks.explain(clock, calendar, flow.clocks[clock.name].times)
+        told["policy"] = {"workflow": flow.key, "version": flow.version, "clock": clock.name}
+        fired = await queries.firings(tx, clock_id)
+        for rung in told["rungs"]:
+            rung |= fired.get(rung["name"], {})
+        localised: dict[str, Any] = views.localised(told, house.zone)
+        return localised
+
+
+async def history(house: House, actor: Actor, ref: str, after: int, limit: int) -> tuple[list[dict[str, Any]], bool]:
+    """Events of one ticket after a sequence number; whether there are more."""
+    async with house.db.transaction(actor, readonly=True) as tx:
+        ticket_id = await tickets.resolve(tx, ref)
+        if ticket_id is None:
+            raise NotFound(ABSENT)
+        rows = await queries.events_of(tx, ticket_id, after, limit + 1)
+    items = [views.localised(dict(row), house.zone) for row in rows[:limit]]
+    return items, len(rows) > limit
+
+
+async def reveal_contact(house: House, actor: Actor, ref: str, reason: str) -> dict[str, Any]:
+    """The whole contact, for a reason; who looked and why is an event of the ticket and an entry of the audit."""
+    require(actor, "contact:reveal")
+    if not reason.strip():
+        raise Invalid.field("/reason", "expected why the contact is needed")
+    async with house.db.transaction(actor) as tx:
+        stored, _, _ = await decide_and_save(
+            house, tx, ref, lambda t, env: workflow.note(t, "contact.revealed", {"reason": reason}, env)
+        )
+        sealed = stored.row["contact"]
+        await audit.write(tx, house.new_id(), "contact.revealed", stored.ticket.id, {"reason": reason})
+        if sealed is None:
+            return {"contact": None}
+        return {"contact": house.vault.open(bytes(sealed), f"contact/{stored.ticket.id}")}
+
+
+async def _find(house: House, tx: Tx, ref: str) -> tuple[Stored, Workflow]:
+    ticket_id = await tickets.resolve(tx, ref)
+    loaded = await tickets.load(tx, [ticket_id]) if ticket_id else {}
+    if ticket_id is None or ticket_id not in loaded:
+        raise NotFound(ABSENT)
+    stored = loaded[ticket_id]
+    flow = await house.workflow(tx, stored.ticket.workflow_key, stored.ticket.workflow_version)
+    return stored, flow
+
+
+async def _shown(house: House, tx: Tx, stored: Stored, flow: Workflow) -> Answer:
+    shown = views.ticket(stored.ticket, stored.row, flow, house.calendar(flow.calendar), tx.now, house.zone)
+    return Answer(200, to_json(shown), {"ETag": etag(stored.ticket)})

@@ -1,0 +1,203 @@
+"""What a ticket looks like outside: the contract's fields, in the city's zone, contact data masked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from service.core import clocks
+from service.core.calendar import Budget, Calendar, Measure
+from service.core.definitions import Workflow
+from service.core.model import Approval, Clock, ClockState, MeasureTask, Opinion, Review, Ticket
+
+COUNTING = frozenset({ClockState.RUNNING, ClockState.BREACHED_RUNNING})
+
+
+def ticket(
+    t: Ticket, row: Mapping[str, Any], flow: Workflow, calendar: Calendar, now: datetime, zone: ZoneInfo
+) -> dict[str, Any]:
+    """The ticket, everywhere the same. `row`: the stored columns that intake wrote."""
+    content = row["content"]
+    lead = t.lead_leg()
+    counting = [c for c in t.clocks if c.state in COUNTING]
+    nearest = min(counting, key=lambda c: c.due_at, default=None)
+    title = flow.stages[t.stage][1]
+    return {
+        "id": t.id,
+        "number": t.number,
+        "source": {
+            "system": row["source_system"],
+            "reference": row["source_reference"],
+            "channel": content["source"].get("channel"),
+            "received_at": local(t.received_at, zone),
+        },
+        "domain": t.domain,
+        "request_type": content.get("request_type"),
+        "matter": t.matter,
+        "title": row["title"],
+        "description": row["description"],
+        "urgency": t.urgency,
+        "confidential": content.get("confidential", False),
+        "reply_required": content.get("reply_required", True),
+        "enterprise": content["enterprise"],
+        "contact": row["contact_masked"],
+        "location": content.get("location"),
+        "project": content.get("project"),
+        "extra": content.get("extra") or {},
+        "stage": t.stage,
+        "stage_title": title["zh"],
+        "stage_title_en": title["en"],
+        "phase": t.phase,
+        "round": t.round,
+        "workflow": {"key": t.workflow_key, "version": t.workflow_version},
+        "lead": {"department": t.lead, "assignee": lead.assignee if lead else None} if t.lead else None,
+        "co_handlers": [a.department for a in t.assignments if a.open and a.role == "co_handler"],
+        "due_at": local(nearest.due_at, zone) if nearest else None,
+        "due_clock": nearest.name if nearest else None,
+        "provisional": nearest.provisional if nearest else False,
+        "clocks": [clock(c, flow, calendar, now, zone) for c in t.clocks],
+        "cards": [{**card, "at": _relocal(card["at"], zone)} for card in t.facts.get("cards", [])],
+        "outcome": t.outcome,
+        "public_reply": t.facts.get("reply", {}).get("public_reply"),
+        "review": next(({"id": r.id, "number": r.number, "state": r.state} for r in reversed(t.reviews)), None),
+        "warnings": row["warnings"],
+        "created_at": local(t.created_at, zone),
+        "updated_at": local(t.updated_at, zone),
+        "closed_at": local(t.closed_at, zone),
+        "version": t.version,
+    }
+
+
+def clock(c: Clock, flow: Workflow, calendar: Calendar, now: datetime, zone: ZoneInfo) -> dict[str, Any]:
+    definition = flow.clocks[c.name]
+    return {
+        "id": c.id,
+        "name": c.name,
+        "title": definition.title["zh"],
+        "title_en": definition.title["en"],
+        "cycle": c.cycle,
+        "family": c.family,
+        "department": c.department,
+        "measure": c.measure,
+        "budget": amount(c.measure, clocks.total(c)),
+        "state": clocks.shown_state(c, now),
+        "started_at": local(c.anchor, zone),
+        "due_at": local(c.due_at, zone),
+        "original_due_at": local(c.original_due_at, zone),
+        "provisional": c.provisional,
+        "held_at": local(c.held_at, zone),
+        "breached_at": local(c.breached_at, zone),
+        "ended_at": local(c.ended_at, zone),
+        "used": amount(c.measure, clocks.used(c, calendar, now)),
+        "warnings": [
+            {"name": name, "at": local(clocks.rung_at(c, time, calendar), zone), "fired": name in c.fired}
+            for name, time in definition.times
+            if time.kind in {"share", "before"}
+        ],
+    }
+
+
+def amount(measure: Measure, value: int) -> str | int:
+    """ISO 8601 duration for the hour measures, a whole number for the day measures."""
+    if measure.counts_days:
+        return value
+    return Budget(measure, value).text() if value > 0 else "PT0S"
+
+
+def local(instant: datetime | None, zone: ZoneInfo) -> str | None:
+    return None if instant is None else instant.astimezone(zone).isoformat()
+
+
+def _relocal(text: str, zone: ZoneInfo) -> str | None:
+    return local(datetime.fromisoformat(text), zone)
+
+
+def localised(value: Any, zone: ZoneInfo) -> Any:
+    """Every datetime inside plain data, in the city's zone."""
+    if isinstance(value, datetime):
+        return local(value, zone)
+    if isinstance(value, Mapping):
+        return {k: localised(v, zone) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [localised(v, zone) for v in value]
+    return value
+
+
+def approval(a: Approval, number: str, zone: ZoneInfo) -> dict[str, Any]:
+    return {
+        "id": a.id,
+        "kind": a.kind,
+        "state": a.state,
+        "ticket": {"id": a.ticket_id, "number": number},
+        "department": a.department,
+        "requested_by": a.requested_by,
+        "requested_at": local(a.requested_at, zone),
+        "form": a.form,
+        "decided_by": a.decided_by,
+        "decided_at": local(a.decided_at, zone),
+        "reason": a.reason,
+    }
+
+
+def review(r: Review, t: Ticket, zone: ZoneInfo) -> dict[str, Any]:
+    clocks_of = {c.subject_id: c for c in t.clocks if c.subject_id}
+    return {
+        "id": r.id,
+        "number": r.number,
+        "kind": r.kind,
+        "state": r.state,
+        "ticket": {"id": t.id, "number": t.number},
+        "grounds": list(r.grounds),
+        "summary": r.summary,
+        "proposed_by": r.proposed_by,
+        "proposed_at": local(r.proposed_at, zone),
+        "tier": r.tier,
+        "screened_by": r.screened_by,
+        "screened_at": local(r.screened_at, zone),
+        "screen_reason": r.screen_reason,
+        "opinions": [opinion(o, clocks_of.get(o.id), zone) for o in t.opinions if o.review_id == r.id],
+        "decision": r.decision,
+        "decision_text": r.decision_text,
+        "enterprise_extract": r.enterprise_extract,
+        "dissent": r.dissent,
+        "decided_by": r.decided_by,
+        "decided_at": local(r.decided_at, zone),
+        "completed_at": local(r.completed_at, zone),
+        "measures": [measure(m, t, zone) for m in t.measures if m.review_id == r.id],
+    }
+
+
+def opinion(o: Opinion, c: Clock | None, zone: ZoneInfo) -> dict[str, Any]:
+    return {
+        "department": o.department,
+        "asked_at": local(o.asked_at, zone),
+        "due_at": local(c.due_at, zone) if c else None,
+        "position": o.position,
+        "text": o.text,
+        "legal_basis": o.legal_basis,
+        "given_at": local(o.given_at, zone),
+        "given_by": o.given_by,
+    }
+
+
+def measure(m: MeasureTask, t: Ticket, zone: ZoneInfo) -> dict[str, Any]:
+    own = [c for c in t.clocks if c.subject_id == m.id]
+    return {
+        "id": m.id,
+        "review": m.review_id,
+        "ticket": {"id": t.id, "number": t.number},
+        "title": m.title,
+        "department": m.department,
+        "due_on": m.due_on,
+        "due_at": local(own[-1].due_at, zone) if own else None,
+        "clock_state": own[-1].state if own else None,
+        "mandatory": m.mandatory,
+        "state": m.state,
+        "progress": list(m.progress),
+        "evidence": m.evidence,
+        "struck_off_at": local(m.struck_off_at, zone),
+        "struck_off_by": m.struck_off_by,
+        "reason": m.reason,
+    }
