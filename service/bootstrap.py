@@ -28,7 +28,6 @@ from service.worker.main import ArqBell, run_hands
 from service.worker.pump import Pump, sweep
 
 
-
 def vault_of(settings: Settings) -> Vault:
     """The key from the settings, or one made once in the data folder."""
     given = settings.secret_key.get_secret_value()

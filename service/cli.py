@@ -142,7 +142,9 @@ def show_settings() -> None:
 
 
 @workflows_app.command("check")
-def workflows_check(folder: Annotated[Path | None, typer.Argument(help="default: JIEBAN_WORKFLOWS_DIR")] = None) -> None:
+def workflows_check(
+    folder: Annotated[Path | None, typer.Argument(help="default: JIEBAN_WORKFLOWS_DIR")] = None,
+) -> None:
     """Read every file of a workflows folder; say file, line and path of the first fault."""
     try:
         read = publishing.read_folder(folder or Settings().workflows_dir)

@@ -106,7 +106,9 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         models = [
-            m for m in vars(schemas).values() if isinstance(m, type) and issubclass(m, schemas.Body) and m is not schemas.Body
+            m
+            for m in vars(schemas).values()
+            if isinstance(m, type) and issubclass(m, schemas.Body) and m is not schemas.Body
         ]
         modes: list[tuple[type[BaseModel], Any]] = [(m, "validation") for m in models]
         _, definitions = models_json_schema(modes, ref_template="#/components/schemas/{model}")
@@ -159,12 +161,16 @@ class _TooLarge(Exception):
 
 
 def _too_large() -> Any:
-    return errors.problem(413, "too-large", "The request is too large", f"The body limit is {deps.MAX_BODY_BYTES} bytes.")
+    return errors.problem(
+        413, "too-large", "The request is too large", f"The body limit is {deps.MAX_BODY_BYTES} bytes."
+    )
 
 
 def _refusal(scope: Scope) -> Any | None:
     if len(scope.get("query_string", b"")) > MAX_QUERY_BYTES:
-        return errors.problem(414, "too-large", "The address is too long", f"The query limit is {MAX_QUERY_BYTES} bytes.")
+        return errors.problem(
+            414, "too-large", "The address is too long", f"The query limit is {MAX_QUERY_BYTES} bytes."
+        )
     for name, value in scope["headers"]:
         if name == b"content-length" and value.isdigit() and int(value) > deps.MAX_BODY_BYTES:
             return _too_large()

@@ -156,8 +156,10 @@ def place_of(cursor: str | None) -> tuple[datetime, str] | None:
     if place is None:
         return None
     try:
-        at = datetime.fromisoformat(place[0]) if place[0] != "infinity" else datetime.max
-        if at.tzinfo is None and place[0] != "infinity":
+        if place[0] == "infinity":
+            return datetime.max, _uuid(place[1])  # noqa: DTZ901  # the driver's own sign for infinity
+        at = datetime.fromisoformat(place[0])
+        if at.tzinfo is None:
             raise ValueError("no offset")
         return at, _uuid(place[1])
     except (ValueError, TypeError, IndexError, KeyError):

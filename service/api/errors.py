@@ -35,14 +35,26 @@ STATUS: dict[type[domain.JiebanError], int] = {
 """Every domain error that can reach the edge; a test holds it against the tree."""
 
 PROBLEMS: dict[str, tuple[int, str, str]] = {
-    "invalid-request": (422, "请求内容不符合要求", "A field is missing, of another kind, or unknown; `errors` names each."),
+    "invalid-request": (
+        422,
+        "请求内容不符合要求",
+        "A field is missing, of another kind, or unknown; `errors` names each.",
+    ),
     "malformed-request": (400, "请求无法解析", "The body is not JSON in UTF-8, or a header is not of its form."),
-    "unauthenticated": (401, "未登录", "Send Authorization: Bearer TOKEN; POST /v1/oauth/token or your identity provider gives one."),
+    "unauthenticated": (
+        401,
+        "未登录",
+        "Send Authorization: Bearer TOKEN, from POST /v1/oauth/token or your identity provider.",
+    ),
     "forbidden": (403, "无权操作", "Your role may not do this."),
     "not-found": (404, "未找到", "It is absent, or not yours to see."),
     "method-not-allowed": (405, "方法不允许", "This address takes other methods; see Allow."),
     "action-not-possible": (409, "当前环节不能执行此操作", "`stage` and `actions` say what is possible now."),
-    "duplicate-reference": (409, "来源编号已登记且内容不同", "`ticket` names it; corrections are comments or amendments."),
+    "duplicate-reference": (
+        409,
+        "来源编号已登记且内容不同",
+        "`ticket` names it; corrections are comments or amendments.",
+    ),
     "still-running": (409, "相同请求正在处理", "Try again after Retry-After seconds."),
     "conflict": (409, "与当前状态冲突", "`detail` says what stands against it."),
     "idempotency-key-reused": (422, "幂等键已用于其他内容", "Use a new Idempotency-Key for a new request."),
@@ -58,7 +70,13 @@ PROBLEMS: dict[str, tuple[int, str, str]] = {
 
 
 def problem(status: int, slug: str, title: str, detail: str, **extra: Any) -> Response:
-    body = {"type": f"/problems/{slug}", "title": title, "title_zh": PROBLEMS[slug][1], "status": status, "detail": detail}
+    body = {
+        "type": f"/problems/{slug}",
+        "title": title,
+        "title_zh": PROBLEMS[slug][1],
+        "status": status,
+        "detail": detail,
+    }
     headers = {"Retry-After": "1"} if status in {429, 503} or slug == "still-running" else {}
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
@@ -76,8 +94,10 @@ def of(error: domain.JiebanError) -> Response:
 
 def invalid(error: ValidationError | RequestValidationError, prefix: str = "") -> domain.Invalid:
     """Pydantic's findings as field errors: where, and what was expected; never what was sent."""
-    listed = error.errors() if isinstance(error, RequestValidationError) else error.errors(
-        include_input=False, include_url=False, include_context=False
+    listed = (
+        error.errors()
+        if isinstance(error, RequestValidationError)
+        else error.errors(include_input=False, include_url=False, include_context=False)
     )
     found = []
     for e in listed[:50]:

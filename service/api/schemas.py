@@ -276,9 +276,7 @@ class TicketOut(Answered):
     contact: dict[str, Any] | None = Field(description="masked; POST …/contact/reveal gives the whole with a reason")
     stage: str
     stage_title: str
-    phase: Literal[
-        "intake", "dispatch", "acceptance", "handling", "waiting", "audit", "callback", "review", "closed"
-    ]
+    phase: Literal["intake", "dispatch", "acceptance", "handling", "waiting", "audit", "callback", "review", "closed"]
     round: int
     workflow: dict[str, Any]
     lead: LeadOut | None

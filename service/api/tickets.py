@@ -88,9 +88,7 @@ async def get_explanation(ticket: str, clock: str, house: HouseDep, actor: Actor
     return deps.json(await tickets.explanation(house, actor, ticket, clock))
 
 
-@router.post(
-    "/tickets/{ticket}/actions/{action}", responses=ACTED, openapi_extra=deps.documented(FORM)
-)
+@router.post("/tickets/{ticket}/actions/{action}", responses=ACTED, openapi_extra=deps.documented(FORM))
 async def post_action(request: Request, ticket: str, action: str, house: HouseDep, actor: ActorDep) -> Response:
     """Do one action of the ticket's workflow; answers the ticket."""
     require(actor, "tickets:act")

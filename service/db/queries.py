@@ -13,7 +13,6 @@ QUEUE = """
     SELECT t.id, t.number, t.title, t.stage, t.phase, t.domain, t.matter, t.urgency, t.district, t.lead, t.round,
            t.next_due_at, t.received_at, t.version, t.workflow_key, t.workflow_version,
            t.content -> 'enterprise' ->> 'name' AS enterprise,
-           coalesce(t.next_due_at, 'infinity') AS sort_at,
            (SELECT json_agg(json_build_object('department', a.department, 'role', a.role, 'assignee', a.assignee))
             FROM assignments a WHERE a.ticket_id = t.id AND a.ended_at IS NULL) AS legs
     FROM tickets t

@@ -23,7 +23,9 @@ SWEEP_SECONDS = 3.0
 REFRESH_SECONDS = 3.0
 FIRED = Counter("jieban_timers_fired_total", "Rungs fired")
 LATENESS = Histogram(
-    "jieban_timer_lateness_seconds", "fired_at - due_at, the latest of each batch", buckets=(0.1, 0.3, 1, 3, 10, 60, 600)
+    "jieban_timer_lateness_seconds",
+    "fired_at - due_at, the latest of each batch",
+    buckets=(0.1, 0.3, 1, 3, 10, 60, 600),
 )
 FAILURES = Counter("jieban_pump_failures_total", "Rounds of the pump that failed")
 LAST_ROUND = Gauge("jieban_pump_last_round_monotonic_seconds", "When the pump last looked (monotonic clock)")

@@ -1,0 +1,222 @@
+"""Real servers for every test: one embedded PostgreSQL and Valkey per test process, one cloned database per test."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import asyncpg
+import httpx
+import pytest
+from hypothesis import settings as hypothesis_settings
+from service.integrations.identity_provider import BuiltinIssuer, Verifier
+from service.usecases.identity import parse_as
+
+from service import clock
+from service.api.app import Bell, Parts, create_app
+from service.core.model import Actor, Role
+from service.db import migrate
+from service.db.session import Database, connect_arguments
+from service.db.vault import Vault
+from service.embedded import EmbeddedServers, throwaway_servers
+from service.usecases import publishing
+from service.usecases.house import House
+
+ROOT = Path(__file__).resolve().parent.parent
+WORKFLOWS = ROOT / "workflows"
+KEY = bytes(range(32))
+
+hypothesis_settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
+hypothesis_settings.load_profile("ci")
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[EmbeddedServers]:
+    with throwaway_servers() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def server_dsn(servers: EmbeddedServers) -> str:
+    return servers.start_postgres()
+
+
+@pytest.fixture(scope="session")
+def redis_url(servers: EmbeddedServers) -> str:
+    return servers.start_redis()
+
+
+@pytest.fixture(scope="session")
+def folder() -> publishing.Folder:
+    """The shipped workflows folder, read once."""
+    return publishing.read_folder(WORKFLOWS)
+
+
+def in_database(dsn: str, name: str) -> str:
+    return dsn.replace("@/jieban?", f"@/{name}?")
+
+
+@pytest.fixture(scope="session")
+def template(server_dsn: str, folder: publishing.Folder) -> str:
+    """A database with the newest schema and the shipped workflows published, to be cloned."""
+
+    async def prepare() -> None:
+        async with opened_house(dsn) as house:
+            await publishing.publish_folder(house, folder, "tests", "the shipped set")
+
+    asyncio.run(_command(server_dsn, "CREATE DATABASE template_jieban"))
+    dsn = in_database(server_dsn, "template_jieban")
+    migrate.upgrade(dsn)
+    asyncio.run(prepare())
+    return "template_jieban"
+
+
+async def _command(dsn: str, sql: str) -> None:
+    connection = await asyncpg.connect(**connect_arguments(dsn))
+    try:
+        await connection.execute(sql)
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
+async def dsn(server_dsn: str, template: str) -> AsyncIterator[str]:
+    """A database of this test's own."""
+    name = f"t_{os.urandom(6).hex()}"
+    await _command(server_dsn, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
+    yield in_database(server_dsn, name)
+    await _command(server_dsn, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@asynccontextmanager
+async def opened_house(dsn: str, *, sandbox: bool = False, size: int = 8) -> AsyncIterator[House]:
+    db = await Database.connect(dsn, size, sandbox)
+    try:
+        house = House(db, Vault(KEY), clock.new_id, ZoneInfo("Asia/Shanghai"), sandbox)
+        await house.refresh() if "template" not in dsn else None
+        yield house
+    finally:
+        await db.close()
+
+
+@pytest.fixture
+async def house(dsn: str) -> AsyncIterator[House]:
+    async with opened_house(dsn, sandbox=True) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def issuer(tmp_path_factory: pytest.TempPathFactory) -> BuiltinIssuer:
+    return BuiltinIssuer.open(tmp_path_factory.mktemp("keys"))
+
+
+def actor(who: str) -> Actor:
+    role, departments = parse_as(who)
+    return Actor(who, role, departments)
+
+
+@dataclass
+class City:
+    """The API over a database of its own, with a client per role."""
+
+    http: httpx.AsyncClient
+    token: Callable[[str], str]
+    dsn: str
+    house: House
+
+    async def request(self, method: str, path: str, who: str | None = "dispatcher", **more: Any) -> httpx.Response:
+        headers = dict(more.pop("headers", {}))
+        if who is not None:
+            headers["Authorization"] = f"Bearer {self.token(who)}"
+        return await self.http.request(method, path, headers=headers, **more)
+
+    async def get(self, path: str, who: str | None = "dispatcher", **more: Any) -> httpx.Response:
+        return await self.request("GET", path, who, **more)
+
+    async def post(self, path: str, body: Any = None, who: str | None = "dispatcher", **more: Any) -> httpx.Response:
+        return await self.request("POST", path, who, json={} if body is None else body, **more)
+
+    async def ticket(self, **changes: Any) -> dict[str, Any]:
+        """Post one request as the hotline; the ticket."""
+        answer = await self.post("/v1/tickets", request_body(**changes), "hotline")
+        assert answer.status_code == 201, answer.text
+        made: dict[str, Any] = answer.json()
+        return made
+
+    async def act(self, ticket: str, action: str, who: str, status: int = 200, **form: Any) -> dict[str, Any]:
+        answer = await self.post(f"/v1/tickets/{ticket}/actions/{action}", form, who)
+        assert answer.status_code == status, answer.text
+        acted: dict[str, Any] = answer.json()
+        return acted
+
+    async def show(self, ticket: str, who: str = "dispatcher") -> dict[str, Any]:
+        answer = await self.get(f"/v1/tickets/{ticket}", who)
+        assert answer.status_code == 200, answer.text
+        shown: dict[str, Any] = answer.json()
+        return shown
+
+    async def advance(self, **how: str) -> dict[str, Any]:
+        answer = await self.post("/v1/sandbox/clock", how, "admin")
+        assert answer.status_code == 200, answer.text
+        moved: dict[str, Any] = answer.json()
+        return moved
+
+
+def request_body(**changes: Any) -> dict[str, Any]:
+    """A request that is routed to the tax bureau, unless `changes` says otherwise."""
+    body: dict[str, Any] = {
+        "source": {"system": "jn12345", "reference": os.urandom(8).hex(), "channel": "phone"},
+        "domain": "business_development",
+        "matter": "invoice",
+        "title": "发票额度不够用",
+        "description": "公司本月订单增加，发票额度不够，申请增加额度已提交一周没有答复。",
+        "enterprise": {"name": "济南测试机械有限公司", "district": "370102", "industry": "C34"},
+        "contact": {"name": "王小明", "phone": "13800001234", "role": "会计"},
+    }
+    for key, value in changes.items():
+        if value is None:
+            body.pop(key, None)
+        elif isinstance(value, dict) and isinstance(body.get(key), dict):
+            body[key] = {k: v for k, v in {**body[key], **value}.items() if v is not None}
+        else:
+            body[key] = value
+    return body
+
+
+@pytest.fixture
+async def city(dsn: str, issuer: BuiltinIssuer) -> AsyncIterator[City]:
+    @asynccontextmanager
+    async def parts() -> AsyncIterator[Parts]:
+        async with opened_house(dsn, sandbox=True) as house:
+            yield Parts(house, Verifier(builtin=issuer), issuer, Bell())
+
+    app = create_app(parts, with_sandbox=True)
+    tokens: dict[str, str] = {}
+
+    def token(who: str) -> str:
+        if who not in tokens:
+            role, departments = parse_as(who.split("@")[-1])
+            tokens[who] = issuer.issue(who, role, departments, 3600, clock.wall_now())
+        return tokens[who]
+
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test", timeout=30) as http:
+            yield City(http, token, dsn, app.state.house)
+
+
+def real_requests() -> list[dict[str, Any]]:
+    """Lines of the shipped requests."""
+    text = (WORKFLOWS / "demo" / "requests.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+Deciding = Callable[..., Awaitable[Any]]
+__all__ = ["City", "Role", "actor", "in_database", "opened_house", "real_requests", "request_body"]
