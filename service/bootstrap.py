@@ -22,7 +22,7 @@ from service.db.vault import Vault
 from service.integrations.identity_provider import BuiltinIssuer, Verifier
 from service.integrations.webhooks import WebhookSender
 from service.settings import Settings
-from service.usecases import delivery
+from service.usecases import delivery, identity
 from service.usecases.house import House
 from service.worker.main import ArqBell, run_hands
 from service.worker.pump import Pump, sweep
@@ -80,15 +80,17 @@ def application(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def parts() -> AsyncIterator[Parts]:
         issuer = issuer_of(settings)
-        verifier = Verifier(
-            builtin=issuer,
-            oidc_issuer=settings.oidc_issuer,
-            audience=settings.oidc_audience,
-            jwks_url=settings.oidc_jwks_url,
-            roles_claim=settings.oidc_roles_claim,
-            departments_claim=settings.oidc_departments_claim,
-        )
         async with open_house(settings) as house:
+            verifier = Verifier(
+                builtin=issuer,
+                oidc_issuer=settings.oidc_issuer,
+                audience=settings.oidc_audience,
+                jwks_url=settings.oidc_jwks_url,
+                roles_claim=settings.oidc_roles_claim,
+                departments_claim=settings.oidc_departments_claim,
+                known_departments=lambda: house.rules.departments,
+                check=lambda actor: identity.refuse_deactivated(house, actor),
+            )
             yield Parts(house, verifier, issuer, ArqBell(settings.redis_url))
 
     return create_app(parts, with_sandbox=settings.sandbox)

@@ -7,7 +7,7 @@ import gc
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from fastapi import FastAPI
@@ -33,17 +33,16 @@ SECONDS = Histogram("jieban_request_seconds", "Time to answer", ["method", "stat
 REQUESTS = Counter("jieban_requests_total", "Requests answered", ["method", "status"])
 
 
-class Bell:
+class Bell(Protocol):
     """Rings the workers after a commit. Losing a ring loses nothing: the pump looks for itself."""
 
-    reachable = True
+    reachable: bool
 
     def ring(self) -> None:
         """Ask for attention soon; never waits, never fails."""
 
     async def run(self) -> None:
         """Carry the rings outward until cancelled."""
-        await asyncio.Event().wait()
 
 
 @dataclass(frozen=True, slots=True)

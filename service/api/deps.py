@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json, to_json
 
 from service.api import errors
-from service.core.errors import Invalid, JiebanError
+from service.core.errors import Invalid, JiebanError, NotFound
 from service.core.model import Actor
 from service.integrations.identity_provider import Unauthenticated, Verifier
 from service.usecases.answers import Answer, Call, digest_of
@@ -193,7 +193,7 @@ def plain_text(value: str | None, pointer: str) -> str | None:
 def row_id(text: str) -> str:
     """An id in a path; anything that is no UUID is simply not found."""
     if not _UUID.fullmatch(text):
-        raise errors.domain.NotFound("There is nothing with this id.")
+        raise NotFound("There is nothing with this id.")
     return text
 
 

@@ -10,7 +10,7 @@ from service.api.deps import ActorDep, HouseDep
 from service.api.schemas import NewTicket, Problem, TicketOut
 from service.core.access import require
 from service.usecases import intake
-from service.usecases.answers import digest_of
+from service.usecases.answers import Call, digest_of
 
 router = APIRouter(tags=["hotline"])
 ROUTE = "POST /v1/tickets"
@@ -34,4 +34,4 @@ async def post_ticket(request: Request, house: HouseDep, actor: ActorDep) -> Res
     body = posted.model_dump()
     call = deps.call_of(request, ROUTE, None)
     digest = digest_of(posted.model_dump(mode="json", exclude_unset=True))
-    return deps.respond(await intake.accept(house, actor, body, intake.Call(ROUTE, call.key, digest)))
+    return deps.respond(await intake.accept(house, actor, body, Call(ROUTE, call.key, digest)))

@@ -10,12 +10,15 @@ from fastapi.responses import Response
 from service.api import deps
 from service.api.deps import ActorDep, HouseDep
 from service.api.schemas import MEASURE_FORMS, REVIEW_FORMS, NewReview, Page, Problem
-from service.api.tickets import ABSENT, Limit, Text
+from service.api.tickets import ABSENT, Limit, Responses, Text
 from service.core.errors import NotFound
 from service.usecases import reviews
 
 router = APIRouter(prefix="/v1", tags=["reviews"])
-STEP = {**ABSENT, 409: {"model": Problem, "description": "Not possible in this state; `actions` says what is."}}
+STEP: Responses = {
+    **ABSENT,
+    409: {"model": Problem, "description": "Not possible in this state; `actions` says what is."},
+}
 
 
 def _forms(forms: dict[str, type]) -> dict[str, object]:

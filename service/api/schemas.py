@@ -27,7 +27,8 @@ def _within(instant: datetime) -> datetime:
 
 def _plain_json(value: dict[str, Any]) -> dict[str, Any]:
     """`extra` is kept as it is: bounded in size, without NUL, and without numbers that JSON cannot carry back."""
-    nodes, todo = 0, [(value, 1)]
+    nodes = 0
+    todo: list[tuple[Any, int]] = [(value, 1)]
     while todo:
         item, depth = todo.pop()
         nodes += 1
@@ -46,14 +47,19 @@ def _plain_json(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
-def _text(maximum: int, minimum: int = 0) -> Any:
-    return Annotated[str, StringConstraints(min_length=minimum, max_length=maximum), AfterValidator(_no_nul)]
-
-
-Short = _text(200)
-Name = _text(200, 1)
-Code = _text(64, 1)
-Long = _text(20_000, 1)
+_NoNul = AfterValidator(_no_nul)
+Code = Annotated[str, StringConstraints(min_length=1, max_length=64), _NoNul]
+Short = Annotated[str, StringConstraints(max_length=200), _NoNul]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200), _NoNul]
+Text500 = Annotated[str, StringConstraints(max_length=500), _NoNul]
+Filled500 = Annotated[str, StringConstraints(min_length=1, max_length=500), _NoNul]
+Text2000 = Annotated[str, StringConstraints(max_length=2000), _NoNul]
+Filled2000 = Annotated[str, StringConstraints(min_length=1, max_length=2000), _NoNul]
+Text5000 = Annotated[str, StringConstraints(max_length=5000), _NoNul]
+Filled5000 = Annotated[str, StringConstraints(min_length=1, max_length=5000), _NoNul]
+Text10000 = Annotated[str, StringConstraints(max_length=10_000), _NoNul]
+Text20000 = Annotated[str, StringConstraints(max_length=20_000), _NoNul]
+Long = Annotated[str, StringConstraints(min_length=1, max_length=20_000), _NoNul]
 Instant = Annotated[AwareDatetime, AfterValidator(_within)]
 Extra = Annotated[dict[str, Any], AfterValidator(_plain_json)]
 
@@ -88,7 +94,7 @@ class Contact(Body):
 
 class Location(Body):
     district: Code | None = None
-    address: _text(500) | None = None  # type: ignore[valid-type]
+    address: Text500 | None = None
 
 
 class Project(Body):
@@ -103,7 +109,7 @@ class NewTicket(Body):
     domain: Domain | None = None
     request_type: Code | None = None
     matter: Code | None = None
-    title: _text(500, 1)  # type: ignore[valid-type]
+    title: Filled500
     description: Long
     urgency: Literal["normal", "urgent", "emergency"] = "normal"
     confidential: bool = False
@@ -116,7 +122,7 @@ class NewTicket(Body):
 
 
 class Reason(Body):
-    reason: _text(2000, 1)  # type: ignore[valid-type]
+    reason: Filled2000
 
 
 class ManyTickets(Body):
@@ -126,7 +132,7 @@ class ManyTickets(Body):
 
 class ApprovalDecision(Body):
     decision: Literal["approve", "deny"]
-    reason: _text(2000) = ""  # type: ignore[valid-type]
+    reason: Text2000 = ""
 
 
 # --- reviews -----------------------------------------------------------------------------------------------------
@@ -134,16 +140,16 @@ class ApprovalDecision(Body):
 
 class NewReview(Body):
     ticket: Code = Field(description="id or number of the ticket")
-    reason: _text(5000, 1)  # type: ignore[valid-type]
+    reason: Filled5000
     kind: Literal["enterprise_problem", "investment_project"] = "enterprise_problem"
-    asked: _text(5000) = ""  # type: ignore[valid-type]
-    tried: _text(5000) = ""  # type: ignore[valid-type]
+    asked: Text5000 = ""
+    tried: Text5000 = ""
 
 
 class Screen(Body):
     decision: Literal["accept", "refuse"]
     tier: Annotated[int, Field(ge=1, le=3)] = 1
-    reason: _text(2000) = ""  # type: ignore[valid-type]
+    reason: Text2000 = ""
 
 
 class RequestOpinions(Body):
@@ -152,12 +158,12 @@ class RequestOpinions(Body):
 
 class GiveOpinion(Body):
     position: Literal["agree", "disagree", "condition"]
-    text: _text(10_000) = ""  # type: ignore[valid-type]
-    legal_basis: _text(2000) = ""  # type: ignore[valid-type]
+    text: Text10000 = ""
+    legal_basis: Text2000 = ""
 
 
 class NewMeasure(Body):
-    title: _text(500, 1)  # type: ignore[valid-type]
+    title: Filled500
     department: Code
     due_on: date
     mandatory: bool = True
@@ -165,28 +171,28 @@ class NewMeasure(Body):
 
 class DecideReview(Body):
     decision: Literal["approve", "approve_with_conditions", "refuse", "postpone", "refer_up"]
-    text: _text(20_000, 1)  # type: ignore[valid-type]
-    enterprise_extract: _text(20_000) = ""  # type: ignore[valid-type]
-    dissent: _text(20_000) = ""  # type: ignore[valid-type]
+    text: Long
+    enterprise_extract: Text20000 = ""
+    dissent: Text20000 = ""
     measures: list[NewMeasure] = Field(default=[], max_length=50)
 
 
 class MeasureReport(Body):
-    text: _text(5000, 1)  # type: ignore[valid-type]
+    text: Filled5000
 
 
 class MeasureEvidence(Body):
-    evidence: _text(5000, 1)  # type: ignore[valid-type]
+    evidence: Filled5000
 
 
 class StrikeOff(Body):
-    reason: _text(2000) = ""  # type: ignore[valid-type]
+    reason: Text2000 = ""
     waive: bool = False
 
 
 class Reschedule(Body):
     due_on: date
-    reason: _text(2000, 1)  # type: ignore[valid-type]
+    reason: Filled2000
 
 
 REVIEW_FORMS: dict[str, type[Body]] = {
@@ -215,7 +221,7 @@ class Advance(Body):
 
 
 class RoutingTry(Body):
-    title: _text(500, 1)  # type: ignore[valid-type]
+    title: Filled500
     description: Long = ""
     domain: Domain | None = None
     matter: Code | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
@@ -17,8 +17,9 @@ from service.usecases import lists, tickets
 router = APIRouter(prefix="/v1", tags=["tickets"])
 Limit = Annotated[int, Query(ge=1, le=200)]
 Text = Annotated[str | None, Query(max_length=200)]
-ABSENT = {404: {"model": Problem, "description": "Absent, or not yours to see."}}
-ACTED = {
+Responses = dict[int | str, dict[str, Any]]
+ABSENT: Responses = {404: {"model": Problem, "description": "Absent, or not yours to see."}}
+ACTED: Responses = {
     200: {"model": TicketOut},
     **ABSENT,
     409: {"model": Problem, "description": "Not possible now; `stage` and `actions` say what is."},

@@ -18,7 +18,7 @@ from datetime import datetime
 from typing import Any
 
 from service.core.calendar import Budget, Calendar, Measure
-from service.core.model import Clock, ClockState, Extension, Segment
+from service.core.model import Clock, ClockState, Extension, Segment, evolve
 
 HELD = "held"
 AWAITING_DECISION = "awaiting_decision"
@@ -27,11 +27,15 @@ _DAYS = frozenset({Measure.natural_days, Measure.working_days})
 
 @dataclass(frozen=True, slots=True)
 class RungTime:
-    """When a rung is due relative to its clock: `kind` share (percent of the budget), before, due or after."""
+    """When a rung is due relative to its clock: `kind` share (percent of the budget), before, due or after.
+
+    `series` names the rungs made of one that repeats: each is later than the one before it.
+    """
 
     kind: str
     percent: int = 0
     offset: Budget | None = None
+    series: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +141,9 @@ def project(clock: Clock, rungs: Sequence[tuple[str, RungTime]], calendar: Calen
     `deciding`: an extension or pause asked in time waits for its decision; until then the clock does not turn red (T7).
     """
     due_at = due(clock, calendar)
-    clock = replace(clock, due_at=due_at, provisional=calendar.is_provisional(due_at))
+    clock = evolve(clock, due_at=due_at, provisional=calendar.is_provisional(due_at))
     upcoming = next_rung(clock, rungs, calendar, deciding)
-    return replace(clock, next_fire_at=upcoming[1] if upcoming else None)
+    return evolve(clock, next_fire_at=upcoming[1] if upcoming else None)
 
 
 def next_rung(
@@ -149,9 +153,13 @@ def next_rung(
     if clock.state not in {ClockState.RUNNING, ClockState.BREACHED_RUNNING}:
         return None
     best: tuple[str, datetime] | None = None
+    series: str | None = None
     for name, time in rungs:
         if name in clock.fired or (deciding and time.kind in {"due", "after"}):
             continue
+        if time.series is not None and time.series == series:
+            continue  # later than the one of its series that was just looked at
+        series = time.series
         at = rung_at(clock, time, calendar)
         if best is None or at < best[1]:
             best = (name, at)
@@ -161,22 +169,22 @@ def next_rung(
 def pause(clock: Clock, at: datetime, kind: str, until: datetime | None, reason: str, by: str) -> Clock:
     """Stop counting from `at`. Only an open, not yet stopped clock is paused; a breach that is a fact stays one."""
     segment = Segment(kind, at, None, until, reason, by)
-    return replace(clock, state=ClockState.PAUSED, segments=(*clock.segments, segment))
+    return evolve(clock, state=ClockState.PAUSED, segments=(*clock.segments, segment))
 
 
 def resume(clock: Clock, at: datetime) -> Clock:
     """Close the open span at `at`, or at its cap if that came first (T6: automatic resumption)."""
-    return replace(clock, state=_running(clock), segments=_close_last(clock, at), held_at=None)
+    return evolve(clock, state=_running(clock), segments=_close_last(clock, at), held_at=None)
 
 
 def hold(clock: Clock, at: datetime, by: str) -> Clock:
     """T10: a submitted reply holds the clock at the submission time."""
     segments = (*clock.segments, Segment(HELD, at, None, None, "reply submitted", by))
-    return replace(clock, state=ClockState.HELD, held_at=at, segments=segments)
+    return evolve(clock, state=ClockState.HELD, held_at=at, segments=segments)
 
 
 def extend(clock: Clock, amount: int, at: datetime, by: str, ground: str) -> Clock:
-    return replace(clock, extensions=(*clock.extensions, Extension(amount, at, by, ground)))
+    return evolve(clock, extensions=(*clock.extensions, Extension(amount, at, by, ground)))
 
 
 def excuse_decision(clock: Clock, calendar: Calendar, asked_at: datetime, decided_at: datetime) -> Clock:
@@ -184,12 +192,12 @@ def excuse_decision(clock: Clock, calendar: Calendar, asked_at: datetime, decide
     if due(clock, calendar) >= decided_at:
         return clock
     segment = Segment(AWAITING_DECISION, asked_at, decided_at, None, "decided late", "system")
-    return replace(clock, segments=(*clock.segments, segment))
+    return evolve(clock, segments=(*clock.segments, segment))
 
 
 def breach(clock: Clock) -> Clock:
     """A breach is dated at the due instant and is never cured (P5)."""
-    return replace(clock, state=ClockState.BREACHED_RUNNING, breached_at=clock.due_at)
+    return evolve(clock, state=ClockState.BREACHED_RUNNING, breached_at=clock.due_at)
 
 
 def end(clock: Clock, at: datetime, reason: str, cancelled: bool = False) -> Clock:
@@ -197,7 +205,7 @@ def end(clock: Clock, at: datetime, reason: str, cancelled: bool = False) -> Clo
     late = clock.breached_at is not None
     state = ClockState.CANCELLED if cancelled else ClockState.BREACHED_MET if late else ClockState.MET
     segments = _close_last(clock, at)
-    return replace(clock, state=state, segments=segments, ended_at=at, end_reason=reason, next_fire_at=None)
+    return evolve(clock, state=state, segments=segments, ended_at=at, end_reason=reason, next_fire_at=None)
 
 
 def shown_state(clock: Clock, now: datetime) -> ClockState:

@@ -450,7 +450,8 @@ def _rungs(doc: RungDoc, measure: Measure, path: tuple[str | int, ...]) -> list[
     out = []
     for n in range(1, doc.times + 1):
         name = doc.name if doc.times == 1 else f"{doc.name}_{n}"
-        out.append(Rung(name, RungTime(kind, offset=Budget(step.measure, step.amount * n)), when, effects, doc.to))
+        time = RungTime(kind, offset=Budget(step.measure, step.amount * n), series=doc.name if doc.times > 1 else None)
+        out.append(Rung(name, time, when, effects, doc.to))
     return out
 
 

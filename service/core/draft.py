@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -20,6 +20,7 @@ from service.core.model import (
     Firing,
     Notice,
     Ticket,
+    evolve,
 )
 
 COUNTERS = (
@@ -80,7 +81,7 @@ class Draft:
     # -- writing ---------------------------------------------------------------------------------------------
 
     def set(self, **changes: Any) -> None:
-        self.ticket = replace(self.ticket, **changes)
+        self.ticket = evolve(self.ticket, **changes)
 
     def fact(self, key: str, value: Any) -> None:
         self.set(facts={**self.ticket.facts, key: value})
@@ -160,6 +161,6 @@ class Draft:
             review = ticket.open_review()
             asked = [o.department for o in ticket.opinions if review and o.review_id == review.id]
             owners = [m.department for m in ticket.measures if m.open]
-            ticket = replace(ticket, visible_to=tuple(sorted({*legs, *asked, *owners})))
-        ticket = replace(ticket, updated_at=self.env.now, version=self.before.version + 1)
+            ticket = evolve(ticket, visible_to=tuple(sorted({*legs, *asked, *owners})))
+        ticket = evolve(ticket, updated_at=self.env.now, version=self.before.version + 1)
         return Decision(self.before, ticket, tuple(self.events), tuple(self.firings), tuple(self.notices))

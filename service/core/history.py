@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from service.core.model import Event, Ticket
+from service.core.model import Event, Ticket, evolve
 
 
 def canonical(value: Any) -> bytes:
@@ -45,7 +44,7 @@ def seal(
         }
         head = row["hash"] = digest(row)
         rows.append(row)
-    return replace(ticket, last_seq=seq, head_hash=head), rows
+    return evolve(ticket, last_seq=seq, head_hash=head), rows
 
 
 def verify(rows: Iterable[Mapping[str, Any]], last_seq: int, head_hash: str) -> int | None:

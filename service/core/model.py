@@ -10,9 +10,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from service.core.calendar import Measure
+
+V = TypeVar("V")
+
+
+def evolve(value: V, **changes: Any) -> V:
+    """`dataclasses.replace` for `Clock` and `Ticket`, ten times as fast: a copy, for values that check nothing.
+
+    An intake makes some twenty of these copies, so it matters; both classes go without slots for it.
+    """
+    made = object.__new__(type(value))
+    made.__dict__.update(value.__dict__, **changes)
+    return made
 
 
 class Role(StrEnum):
@@ -96,7 +108,7 @@ class Extension:
     ground: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Clock:
     """One SLA promise: a budget, an anchor and a ledger. `due_at` and `next_fire_at` are projections of these."""
 
@@ -266,7 +278,7 @@ class Review:
         return self.state in {"proposed", "preparing", "decided"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Ticket:
     """The aggregate that one row lock protects: the ticket's own state with everything that hangs on it."""
 

@@ -138,6 +138,15 @@ class Router:
             (r, {self.fold(w): n for w, n in r.words.items()}, {self.fold(w) for w in r.not_words}) for r in doc.rules
         ]
         self._domains = [(d.domain, {self.fold(w): n for w, n in d.words.items()}) for d in doc.domains]
+        # which rules a found word, or a named matter, can speak for; those without words are always looked at
+        self._always = [n for n, (_, rule_words, _) in enumerate(self._rules) if not rule_words]
+        self._by_word: dict[str, list[int]] = {}
+        self._by_matter: dict[str, list[int]] = {}
+        for n, (rule, rule_words, _) in enumerate(self._rules):
+            for word in rule_words:
+                self._by_word.setdefault(word, []).append(n)
+            for matter in rule.when.matters:
+                self._by_matter.setdefault(matter, []).append(n)
 
     def fold(self, text: str) -> str:
         """NFKC, lower case, traditional characters turned into simplified ones."""
@@ -145,12 +154,14 @@ class Router:
             text = self._simplify(unicodedata.normalize("NFKC", text))
         return text.lower()
 
-    def route(self, request: Request) -> Route:
+    def route(self, request: Request, *, explain: bool = False) -> Route:
+        """Where a request goes. `tried` names the rules with some evidence, or with `explain` every rule."""
         title, body = self._found(request.title), self._found(request.description)
         domain = request.domain or self._domain(title, body)
         lineage = self._lineage(request.matter)
         tried, best, best_score = [], None, 0
-        for rule, words, not_words in self._rules:
+        for n in range(len(self._rules)) if explain else self._candidates(title | body, lineage):
+            rule, words, not_words = self._rules[n]
             result = self._try(rule, words, not_words, request, domain, lineage, title, body)
             tried.append(result)
             if result.out is None and result.score > best_score:
@@ -172,6 +183,15 @@ class Router:
             domain_inferred=request.domain is None,
             tried=tuple(tried),
         )
+
+    def _candidates(self, found: frozenset[str], lineage: frozenset[str]) -> list[int]:
+        """The rules that can score at all, in their order."""
+        numbers = set(self._always)
+        for word in found:
+            numbers.update(self._by_word.get(word, ()))
+        for matter in lineage:
+            numbers.update(self._by_matter.get(matter, ()))
+        return sorted(numbers)
 
     def _found(self, text: str) -> frozenset[str]:
         if self._automaton is None:
@@ -221,7 +241,7 @@ class Router:
 
 def score(words: Mapping[str, int], title: frozenset[str], body: frozenset[str]) -> tuple[int, tuple[str, ...]]:
     """Sum of the weights of the words found, twice for those in the title; and the words."""
-    hits = [w for w in words if w in title or w in body]
+    hits = sorted(w for w in title | body if w in words)
     return sum(words[w] * (2 if w in title else 1) for w in hits), tuple(hits)
 
 

@@ -18,7 +18,7 @@ from service.core.definitions import ActionDef, holds
 from service.core.draft import Draft, Env, RouteTo
 from service.core.effects import end_clocks, run
 from service.core.errors import ActionNotPossible, Conflict, FieldError, Forbidden, Invalid, NotFound
-from service.core.model import SYSTEM, Clock, Decision, Firing, Role, Round, Ticket
+from service.core.model import SYSTEM, Clock, Decision, Firing, Role, Round, Ticket, evolve
 
 MAX_RUNGS_AT_ONCE = 1000
 
@@ -139,7 +139,7 @@ def _fire(draft: Draft, clock: Clock, until: datetime) -> None:
     fired_at = at if draft.env.punctual else until
     # T17: a warning overtaken by its own breach while nobody fired it is recorded, not sent
     overtaken = rung.time.kind in {"share", "before"} and clock.due_at <= fired_at
-    clock = replace(clock, fired=(*clock.fired, name))
+    clock = evolve(clock, fired=(*clock.fired, name))
     if name == "breach":
         clock = clocks.breach(clock)
     draft.put_clock(clock)

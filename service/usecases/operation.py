@@ -60,7 +60,7 @@ def calendars(house: House) -> list[dict[str, Any]]:
 
 def try_routing(house: House, request: Request) -> dict[str, Any]:
     """The route with every rule that was tried: those with evidence first."""
-    route = house.rules.router.route(request)
+    route = house.rules.router.route(request, explain=True)
     tried = sorted((asdict(t) for t in route.tried), key=lambda t: (-t["score"], t["out"] is not None))
     flow = house.rules.choose(route.domain, request.urgency, route.lead)
     return {
