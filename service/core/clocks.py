@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from service.core.calendar import Budget, Calendar, Measure
@@ -141,7 +141,7 @@ def project(clock: Clock, rungs: Sequence[tuple[str, RungTime]], calendar: Calen
     `deciding`: an extension or pause asked in time waits for its decision; until then the clock does not turn red (T7).
     """
     due_at = due(clock, calendar)
-    clock = evolve(clock, due_at=due_at, provisional=calendar.is_provisional(due_at))
+    clock = evolve(clock, due_at=due_at, provisional=calendar.is_provisional(due_at, clock.measure))
     upcoming = next_rung(clock, rungs, calendar, deciding)
     return evolve(clock, next_fire_at=upcoming[1] if upcoming else None)
 
@@ -174,7 +174,7 @@ def pause(clock: Clock, at: datetime, kind: str, until: datetime | None, reason:
 
 def resume(clock: Clock, at: datetime) -> Clock:
     """Close the open span at `at`, or at its cap if that came first (T6: automatic resumption)."""
-    return evolve(clock, state=_running(clock), segments=_close_last(clock, at), held_at=None)
+    return evolve(clock, state=_running(clock), segments=_close_open(clock, at), held_at=None)
 
 
 def hold(clock: Clock, at: datetime, by: str) -> Clock:
@@ -192,7 +192,12 @@ def excuse_decision(clock: Clock, calendar: Calendar, asked_at: datetime, decide
     if due(clock, calendar) >= decided_at:
         return clock
     segment = Segment(AWAITING_DECISION, asked_at, decided_at, None, "decided late", "system")
-    return evolve(clock, segments=(*clock.segments, segment))
+    excused = evolve(clock, segments=(*clock.segments, segment))
+    if asked_at < clock.due_at and due(excused, calendar) < decided_at:
+        # decided after the close of office: the day of the decision has no time left to give
+        tomorrow = calendar.start_of(calendar.local_date(decided_at) + timedelta(days=1))
+        excused = evolve(clock, segments=(*clock.segments, replace(segment, end=tomorrow)))
+    return excused
 
 
 def breach(clock: Clock) -> Clock:
@@ -204,7 +209,7 @@ def end(clock: Clock, at: datetime, reason: str, cancelled: bool = False) -> Clo
     """Finish the clock: met at exactly the due instant is met. A finished clock is an immutable fact (T2)."""
     late = clock.breached_at is not None
     state = ClockState.CANCELLED if cancelled else ClockState.BREACHED_MET if late else ClockState.MET
-    segments = _close_last(clock, at)
+    segments = _close_open(clock, at)
     return evolve(clock, state=state, segments=segments, ended_at=at, end_reason=reason, next_fire_at=None)
 
 
@@ -253,7 +258,7 @@ def explain(clock: Clock, calendar: Calendar, rungs: Sequence[tuple[str, RungTim
         "sum": Budget(clock.measure, sum(leg.amount for leg in stretches)).text(),
         "original_due_at": clock.original_due_at,
         "due_at": stretches[-1].end,
-        "provisional": calendar.is_provisional(stretches[-1].end),
+        "provisional": calendar.is_provisional(stretches[-1].end, clock.measure),
         "breached_at": clock.breached_at,
         "ended_at": clock.ended_at,
         "rungs": [{"name": n, "at": rung_at(clock, t, calendar), "fired": n in clock.fired} for n, t in rungs],
@@ -281,9 +286,11 @@ def _running(clock: Clock) -> ClockState:
     return ClockState.BREACHED_RUNNING if clock.breached_at else ClockState.RUNNING
 
 
-def _close_last(clock: Clock, at: datetime) -> tuple[Segment, ...]:
-    if not clock.segments or clock.segments[-1].end is not None:
-        return clock.segments
-    last = clock.segments[-1]
-    end = min(at, last.until) if last.until else at
-    return (*clock.segments[:-1], replace(last, end=max(end, last.start)))
+def _close_open(clock: Clock, at: datetime) -> tuple[Segment, ...]:
+    # an excused wait may have been written down after the span that is still open: it need not be the last one
+    return tuple(s if s.end is not None else _closed(s, at) for s in clock.segments)
+
+
+def _closed(segment: Segment, at: datetime) -> Segment:
+    end = min(at, segment.until) if segment.until else at
+    return replace(segment, end=max(end, segment.start))

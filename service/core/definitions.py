@@ -18,7 +18,8 @@ import cel
 from jsonschema import Draft202012Validator
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.composer import Composer, ComposerError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from service.core.calendar import Budget, Calendar, CalendarError, Measure
 from service.core.clocks import RungTime
@@ -26,6 +27,9 @@ from service.core.errors import DefinitionError
 from service.core.model import Phase, Role
 
 MAX_FILE_BYTES = 1_000_000
+MAX_DEPTH = 50
+CONTEXT = frozenset({"form", "ticket", "leg", "counters", "pending", "clocks", "review"})
+"""What a condition may read (`Draft.context` provides it)."""
 NAME = r"^[a-z][a-z0-9_]{0,39}$"
 Name = Annotated[str, Field(pattern=NAME)]
 
@@ -236,20 +240,38 @@ class Workflow:
 def read_yaml(path: Path) -> Any:
     """One YAML 1.2 file as plain data. Aliases, duplicate keys and files over 1 MB are refused."""
     text = _bounded(path)
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Composer, yaml.max_depth = _PlainComposer, MAX_DEPTH
     try:
-        return YAML(typ="safe", pure=True).load(text)
+        return yaml.load(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise DefinitionError(str(error.problem), (), path.name, mark.line + 1 if mark else 0) from None
+        raise DefinitionError(str(error.problem), (), path.name, mark.line + 1 if mark else 1) from None
+    except (YAMLError, ValueError) as error:  # a control character; a date such as 2026-02-30
+        raise DefinitionError(f"not readable as YAML: {str(error).splitlines()[0]}", (), path.name, 1) from None
+
+
+class _PlainComposer(Composer):
+    """Refuses anchors and aliases wherever they stand: a short file could otherwise unfold to gigabytes."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.parser.peek_event()
+        if getattr(event, "anchor", None) is not None:
+            problem = "anchors and aliases are not allowed: write the value out"
+            raise ComposerError(None, None, problem, event.start_mark)
+        return super().compose_node(parent, index)
 
 
 def _bounded(path: Path) -> str:
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise DefinitionError(f"the file is larger than {MAX_FILE_BYTES:,} bytes", (), path.name)
-    text = path.read_text(encoding="utf-8")
-    if re.search(r"(?m)^[^#'\"]*[:\-]\s+[&*][A-Za-z0-9_]+\s*$", text):
-        raise DefinitionError("anchors and aliases are not allowed: write the value out", (), path.name)
-    return text
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise DefinitionError(f"the file is larger than {MAX_FILE_BYTES:,} bytes", (), path.name, 1)
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise DefinitionError(f"cannot be read: {error.strerror}", (), path.name) from None
+    except UnicodeDecodeError as error:
+        line = 1 + error.object.count(b"\n", 0, error.start)
+        raise DefinitionError("the file is not UTF-8", (), path.name, line) from None
 
 
 def line_of(path: Path, keys: Sequence[str | int]) -> int:
@@ -268,6 +290,8 @@ def line_of(path: Path, keys: Sequence[str | int]) -> int:
 def read_workflows(folder: Path) -> dict[str, dict[str, Any]]:
     """All workflow files under `folder`/city and `folder`/departments, with `extends` resolved, as plain data."""
     files = {}
+    calendars = {path.name: read_yaml(path) for path in sorted((folder / "calendars").glob("*.yaml"))}
+    known = {c["key"] for c in calendars.values() if isinstance(c, dict) and "key" in c}
     for path in [*sorted((folder / "city").glob("*.yaml")), *sorted((folder / "departments").glob("*.yaml"))]:
         data = read_yaml(path)
         if not isinstance(data, dict) or "key" not in data:
@@ -282,6 +306,9 @@ def read_workflows(folder: Path) -> dict[str, dict[str, Any]]:
             compile_workflow(plain)
         except DefinitionError as error:
             raise DefinitionError(error.detail, error.path, path.name, line_of(path, error.path)) from None
+        if plain["calendar"] not in known:
+            expected = f"there is no calendar {plain['calendar']!r}; there are: {', '.join(sorted(known))}"
+            raise DefinitionError(expected, ("calendar",), path.name, line_of(path, ["calendar"]))
         if not plain.get("abstract"):
             merged[key] = plain
     return merged
@@ -349,9 +376,7 @@ def compile_workflow(plain: Mapping[str, Any], version: int = 1) -> Workflow:
         doc = WorkflowDoc.model_validate(plain)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        # a union's error path carries the name of the alternative tried, which is no key of the file
-        path = tuple(p for p in first["loc"] if not (isinstance(p, str) and ("[" in p or p.startswith("literal"))))
-        raise DefinitionError(first["msg"], path) from None
+        raise DefinitionError(first["msg"], _path_in(plain, first["loc"])) from None
     flow = Workflow(
         key=doc.key,
         version=version,
@@ -378,6 +403,19 @@ def compile_workflow(plain: Mapping[str, Any], version: int = 1) -> Workflow:
     return flow
 
 
+def _path_in(plain: Any, where: Sequence[str | int]) -> tuple[str | int, ...]:
+    """A union's error path carries the name of the alternative tried, which is no key of the file: left out."""
+    path: list[str | int] = []
+    for key in where:
+        if isinstance(plain, Mapping) and not (isinstance(key, str) and ("[" in key or key.startswith("literal"))):
+            path.append(key)
+            plain = plain.get(key)
+        elif isinstance(plain, list) and isinstance(key, int):
+            path.append(key)
+            plain = plain[key] if key < len(plain) else None
+    return tuple(path)
+
+
 def _text(doc: TextDoc) -> dict[str, str]:
     return {"zh": doc.zh, "en": doc.en}
 
@@ -386,9 +424,14 @@ def _cel(source: str | None, path: tuple[str | int, ...]) -> Any:
     if source is None:
         return None
     try:
-        return cel.compile(source)
+        program = cel.compile(source)
     except ValueError as error:
         raise DefinitionError(f"not a CEL expression: {error}", path) from None
+    bound = re.findall(r"\.(?:all|exists|exists_one|filter|map)\(\s*([A-Za-z_][A-Za-z0-9_]*)\s*,", source)
+    unknown = sorted(set(program.variables()) - CONTEXT - set(bound))
+    if unknown:
+        raise DefinitionError(f"a condition cannot read {unknown[0]!r}; it can: {', '.join(sorted(CONTEXT))}", path)
+    return program
 
 
 def holds(program: Any, context: Mapping[str, Any]) -> bool:
@@ -496,6 +539,10 @@ def _approval(kind: str, doc: ApprovalDoc) -> ApprovalDef:
 _CLOCK_EFFECTS = frozenset({"start", "meet", "cancel", "hold", "release", "settle", "extend"})
 
 
+_WORDS = {"accept": ("by_hand", "automatic", "again"), "assign_lead": ("form", "routed")}
+_TARGETS = ("department", *(role.value for role in Role if role is not Role.SYSTEM))
+
+
 def _check_names(flow: Workflow) -> None:
     """Names that are used must exist. (The state space itself is explored by the checker.)"""
     for path, branch in _branches(flow):
@@ -505,23 +552,46 @@ def _check_names(flow: Workflow) -> None:
             )
         for n, (verb, arg) in enumerate(branch.effects):
             where = (*path, "effects", n)
-            if verb in _CLOCK_EFFECTS and arg not in flow.clocks:
-                raise DefinitionError(f"there is no clock {arg!r}; there are: {', '.join(flow.clocks)}", where)
-            if verb == "request" and arg not in flow.approvals:
-                raise DefinitionError(f"there is no approval {arg!r}", where)
-            if verb in {"pause", "resume"}:
-                for name in arg["clocks"]:
-                    if name not in flow.clocks:
-                        raise DefinitionError(f"there is no clock {name!r}", where)
             if verb not in EFFECTS:
                 raise DefinitionError(f"there is no effect {verb!r}; there are: {', '.join(sorted(EFFECTS))}", where)
+            for name in _clocks_named(verb, arg, where):
+                if name not in flow.clocks:
+                    raise DefinitionError(f"there is no clock {name!r}; there are: {', '.join(flow.clocks)}", where)
+            if verb == "request" and arg not in list(flow.approvals):
+                raise DefinitionError(f"there is no approval {arg!r}; there are: {', '.join(flow.approvals)}", where)
+            if verb in _WORDS and arg not in list(_WORDS[verb]):
+                raise DefinitionError(f"{verb!r} takes one of: {', '.join(_WORDS[verb])}; got {arg!r}", where)
+            if verb == "notify" and not (isinstance(arg, list) and all(to in _TARGETS for to in arg)):
+                raise DefinitionError(f"`notify` takes a list of: {', '.join(_TARGETS)}; got {arg!r}", where)
+            if verb in {"extend", "excuse"} and path[0] != "approvals":
+                raise DefinitionError(f"{verb!r} stands in an approval only: it needs the request that was made", where)
+            if verb == "extend" and not flow.clocks[arg].budget.measure.counts_days:
+                raise DefinitionError(f"{arg!r} counts hours; an extension is days, which never turn into hours", where)
     for name, action in flow.actions.items():
         for stage in action.stages - set(flow.stages):
             raise DefinitionError(f"there is no stage {stage!r}", ("actions", name, "stages"))
+        if action.not_by is not None and action.not_by not in flow.actions:
+            raise DefinitionError(f"there is no action {action.not_by!r}", ("actions", name, "not_by"))
     for kind, approval in flow.approvals.items():
         for clock in (approval.clock, *approval.delays):
             if clock not in flow.clocks:
                 raise DefinitionError(f"there is no clock {clock!r}", ("approvals", kind, "clock"))
+
+
+def _clocks_named(verb: str, arg: Any, where: tuple[str | int, ...]) -> list[str]:
+    """The clocks that an effect names; refuses an argument of another shape."""
+    if verb in _CLOCK_EFFECTS:
+        names = [arg]
+    elif verb == "excuse":
+        names = arg if isinstance(arg, list) else [None]
+    elif verb in {"pause", "resume"}:
+        names = arg.get("clocks") if isinstance(arg, Mapping) else None
+        names = names if isinstance(names, list) else [None]
+    else:
+        return []
+    if not all(isinstance(name, str) for name in names):
+        raise DefinitionError(f"{verb!r} names clocks, as workflows/README.md shows; got {arg!r}", where)
+    return names
 
 
 def _branches(flow: Workflow) -> list[tuple[tuple[str | int, ...], Branch | Rung]]:
@@ -537,7 +607,22 @@ def _branches(flow: Workflow) -> list[tuple[tuple[str | int, ...], Branch | Rung
     for kind, approval in flow.approvals.items():
         out += [(("approvals", kind, "approve"), approval.approve), (("approvals", kind, "deny"), approval.deny)]
     for name, clock in flow.clocks.items():
-        out += [(("clocks", name, "rungs", n), r) for n, r in enumerate(clock.rungs.values())]
+        out += [(("clocks", name, *where), r) for where, r in _rungs_with_paths(clock)]
+    return out
+
+
+def _rungs_with_paths(clock: ClockDef) -> list[tuple[tuple[str | int, ...], Rung]]:
+    """Each compiled rung with its place in the file: those that repeat stand there once, the breach by itself."""
+    out: list[tuple[tuple[str | int, ...], Rung]] = []
+    names: list[str] = []
+    for rung in clock.rungs.values():
+        if rung.time.kind == "due":
+            out.append((("breach",), rung))
+            continue
+        name = rung.time.series or rung.name
+        if name not in names:
+            names.append(name)
+        out.append((("rungs", names.index(name)), rung))
     return out
 
 

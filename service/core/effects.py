@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from service.core import clocks
-from service.core.calendar import Budget, Measure
+from service.core.calendar import Budget
 from service.core.definitions import Branch, Rung
 from service.core.draft import Draft
 from service.core.errors import Conflict
@@ -147,9 +147,9 @@ def _extend(draft: Draft, name: str) -> None:
     assert draft.approval is not None, "extend stands in an approval (checked when the workflow is loaded)"
     days = int(draft.approval.form["days"])
     for clock in draft.open_clocks(name):
-        amount = days if clock.measure in {Measure.working_days, Measure.natural_days} else days * 8 * 3_600_000_000
+        assert clock.measure.counts_days, "days are added to a clock of days (checked when the workflow is loaded)"
         ground = str(draft.approval.form.get("ground", ""))
-        draft.put_clock(clocks.extend(clock, amount, draft.now, draft.actor.subject, ground))
+        draft.put_clock(clocks.extend(clock, days, draft.now, draft.actor.subject, ground))
         draft.changed("extended", name)
 
 
@@ -170,7 +170,8 @@ def _assign_lead(draft: Draft, source: str) -> None:
         assert draft.route is not None and draft.route.lead is not None, "routed only where a rule found the lead"
         lead, co_handlers = draft.route.lead, draft.route.co_handlers
     for leg in draft.ticket.assignments:
-        if leg.open and leg.role == "lead":
+        # a co-handler that becomes the lead has one leg, not two
+        if leg.open and (leg.role == "lead" or leg.department == lead):
             _end_assignment(draft, leg, "reassigned")
     _new_leg(draft, lead, "lead")
     draft.set(lead=lead)

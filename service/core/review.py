@@ -138,7 +138,7 @@ def _give_opinion(draft: Draft, review: Review, form: Mapping[str, Any]) -> None
     mine = [o for o in draft.ticket.opinions if o.review_id == review.id and o.department in actor.departments]
     if not mine:
         raise Forbidden("Your department was not asked for an opinion on this matter.")
-    opinion = mine[0]
+    opinion = next((o for o in mine if o.position is None), mine[0])
     if opinion.position is not None:
         raise Conflict("Your department has given its opinion already.", position=opinion.position)
     opinion = replace(

@@ -62,7 +62,7 @@ def act(ticket: Ticket, action: str, form: Mapping[str, Any], env: Env) -> Decis
 def fire_due(ticket: Ticket, env: Env) -> Decision:
     """Everything that is due on this ticket up to `env.now`, in order, each rung once."""
     draft = Draft(ticket, env)
-    catch_up(draft, env.now)
+    catch_up(draft, env.now, timers=True)
     return draft.finish()
 
 
@@ -116,11 +116,20 @@ def possible_actions(ticket: Ticket, env: Env) -> list[ActionDef]:
     return _possible(draft)
 
 
-def catch_up(draft: Draft, until: datetime) -> None:
-    """Fire every rung due at or before `until`, in order of its instant; each takes effect at that instant."""
+def catch_up(draft: Draft, until: datetime, *, timers: bool = False) -> None:
+    """Fire every rung due up to `until`, in order of its instant; each takes effect at that instant.
+
+    What a person does at exactly the due instant comes before the breach (met at the due instant is met), unless the
+    timers themselves have been there first.
+    """
     actor = draft.actor
     for _ in range(MAX_RUNGS_AT_ONCE):
-        due = [c for c in draft.ticket.clocks if c.next_fire_at is not None and c.next_fire_at <= until]
+        due = [
+            c
+            for c in draft.ticket.clocks
+            if c.next_fire_at is not None
+            and (c.next_fire_at < until or (c.next_fire_at == until and (timers or c.due_at != until)))
+        ]
         if not due:
             break
         clock = min(due, key=lambda c: (c.next_fire_at, c.due_at, c.id))

@@ -219,7 +219,7 @@ class RemoteKeys:
             now = self._ticks()
             self._refresh_at = now + RETRY_SECONDS
             self._refetch_at = now + REFETCH_SECONDS
-            log.warning("the issuer's keys could not be fetched", url=self._url, error=repr(error))
+            log.warning("the issuer's keys could not be fetched", url=self._url, error=repr(error)[:200])
             return
         now = self._ticks()
         self._keys, self._refresh_at, self._trusted_until = keys, now + REFRESH_SECONDS, now + TRUST_SECONDS
