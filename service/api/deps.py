@@ -7,6 +7,7 @@ import binascii
 import re
 from collections.abc import Mapping
 from datetime import datetime
+from json import loads
 from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -57,9 +58,11 @@ async def read(request: Request, model: type[B]) -> B:
     """The body as `model`, parsed once in strict mode from its bytes. Raises Invalid naming each wrong field."""
     raw = await _raw(request)
     try:
-        return model.model_validate_json(raw)
+        body = model.model_validate_json(raw)
     except ValidationError as error:
         raise errors.invalid(error) from None
+    _refuse_repeated_names(raw)
+    return body
 
 
 async def read_form(request: Request) -> dict[str, Any]:
@@ -74,7 +77,18 @@ async def read_form(request: Request) -> dict[str, Any]:
     if not isinstance(form, dict):
         raise Invalid.field("", "expected a JSON object")
     _check_plain(form)
+    _refuse_repeated_names(raw)
     return form
+
+
+def _refuse_repeated_names(raw: bytes) -> None:
+    """The parser keeps the last of two fields with one name; which one was meant nobody knows. `raw` is valid JSON."""
+    loads(raw, object_pairs_hook=_pairs, parse_int=str, parse_float=str)
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> None:
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise Invalid.field("", "expected each field once: a name stands twice in one object")
 
 
 async def _raw(request: Request) -> bytes:
@@ -113,6 +127,8 @@ def call_of(request: Request, route: str, content: Any) -> Call:
             key = key[1:-1]
         if not _KEY.fullmatch(key):
             raise Malformed("Idempotency-Key: expected 1 to 255 printable ASCII characters.")
+        if "\x00" in route:
+            raise NotFound("There is nothing at this address; see /docs.")
     return Call(route, key, digest_of(content))
 
 
@@ -159,8 +175,8 @@ def place_of(cursor: str | None) -> tuple[datetime, str] | None:
         if place[0] == "infinity":
             return datetime.max, _uuid(place[1])  # noqa: DTZ901  # the driver's own sign for infinity
         at = datetime.fromisoformat(place[0])
-        if at.tzinfo is None:
-            raise ValueError("no offset")
+        if at.tzinfo is None or not 1970 <= at.year <= 9000:
+            raise ValueError("no offset, or nothing of ours")
         return at, _uuid(place[1])
     except (ValueError, TypeError, IndexError, KeyError):
         raise Invalid.field("/cursor", "expected the next_cursor of an earlier answer") from None

@@ -6,11 +6,10 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
-from pydantic import AwareDatetime
 
 from service.api import deps
 from service.api.deps import ActorDep, HouseDep
-from service.api.schemas import ApprovalDecision, Page, Problem
+from service.api.schemas import ApprovalDecision, Instant, Page, Problem
 from service.api.tickets import ABSENT, Limit, Text
 from service.core.access import require
 from service.core.model import Phase
@@ -27,7 +26,7 @@ async def get_queue(
     department: Text = None,
     phase: Annotated[Phase | None, Query()] = None,
     assignee: Annotated[str | None, Query(max_length=200, description="a person, or `me`")] = None,
-    due_before: Annotated[AwareDatetime | None, Query()] = None,
+    due_before: Annotated[Instant | None, Query()] = None,
     q: Annotated[str | None, Query(max_length=200, description="words of title, description or number")] = None,
     limit: Limit = 50,
     cursor: str | None = None,

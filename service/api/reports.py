@@ -1,7 +1,77 @@
-"""Reports for supervisors."""
+"""Reports for supervisors: every figure opens into the tickets it counts."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+
+from service.api import deps
+from service.api.deps import ActorDep, HouseDep
+from service.api.tickets import Limit, Responses, Text
+from service.core.access import require
+from service.usecases import reports
 
 router = APIRouter(prefix="/v1/reports", tags=["reports"])
+CSV: Responses = {200: {"content": {"application/json": {}, "text/csv": {}}, "description": "The report."}}
+
+
+@router.get("/sla", responses=CSV)
+async def get_sla(
+    house: HouseDep,
+    actor: ActorDep,
+    from_: Annotated[str | None, Query(alias="from", max_length=40, description="a date or an instant")] = None,
+    to: Annotated[str | None, Query(max_length=40, description="a date (included) or an instant (excluded)")] = None,
+    as_of: Annotated[str | None, Query(max_length=40)] = None,
+    group_by: Annotated[
+        str | None, Query(max_length=60, description="department, domain, district; with commas")
+    ] = None,
+    format_: Annotated[Literal["json", "csv"], Query(alias="format")] = "json",
+) -> Response:
+    """Rates and times of a period, by department unless `group_by` says otherwise; the last 90 days without dates."""
+    require(actor, "reports:read")
+    report = await reports.sla(house, actor, start=from_, end=to, group_by=group_by, as_of=as_of)
+    if format_ == "csv":
+        name = 'attachment; filename="sla.csv"'
+        return Response(reports.sla_csv(report), media_type="text/csv", headers={"Content-Disposition": name})
+    return deps.json(report)
+
+
+@router.get("/sla/tickets")
+async def get_sla_tickets(
+    request: Request,
+    house: HouseDep,
+    actor: ActorDep,
+    figure: Annotated[str, Query(max_length=60, description="identifier of the figure")],
+    from_: Annotated[str | None, Query(alias="from", max_length=40)] = None,
+    to: Annotated[str | None, Query(max_length=40)] = None,
+    as_of: Annotated[str | None, Query(max_length=40)] = None,
+    part: Annotated[Literal["denominator", "numerator"], Query()] = "denominator",
+    department: Text = None,
+    domain: Text = None,
+    district: Text = None,
+    month: Text = None,
+    limit: Limit = 50,
+    cursor: Annotated[str | None, Query(max_length=400)] = None,
+) -> Response:
+    """Exactly the tickets that a figure of the report counts."""
+    require(actor, "reports:read")
+    given = {"department": department, "domain": domain, "district": district, "month": month}
+    filters = {name: value for name, value in given.items() if value is not None}
+    listed = await reports.sla_tickets(
+        house,
+        actor,
+        figure=figure,
+        start=from_,
+        end=to,
+        as_of=as_of,
+        filters=filters,
+        part=part,
+        cursor=cursor,
+        limit=limit,
+    )
+    answer = deps.json(listed)
+    if listed["next_cursor"]:
+        answer.headers["Link"] = f'<{request.url.include_query_params(cursor=listed["next_cursor"])}>; rel="next"'
+    return answer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import date, datetime, timedelta
 from typing import Annotated, Any, Literal
 
@@ -26,7 +27,7 @@ def _within(instant: datetime) -> datetime:
 
 
 def _plain_json(value: dict[str, Any]) -> dict[str, Any]:
-    """`extra` is kept as it is: bounded in size, without NUL, and without numbers that JSON cannot carry back."""
+    """`extra` and forms are kept as they are: bounded in size, without NUL, and without numbers that JSON cannot carry back."""
     nodes = 0
     todo: list[tuple[Any, int]] = [(value, 1)]
     while todo:
@@ -44,6 +45,8 @@ def _plain_json(value: dict[str, Any]) -> dict[str, Any]:
             _no_nul(item)
         elif isinstance(item, int) and abs(item) >= 10**30:
             raise PydanticCustomError("extra_number", "expected numbers of at most 30 digits")
+        elif isinstance(item, float) and not math.isfinite(item):
+            raise PydanticCustomError("extra_number", "expected finite numbers: no NaN, no infinity")
     return value
 
 
@@ -127,7 +130,7 @@ class Reason(Body):
 
 class ManyTickets(Body):
     ids: list[Code] = Field(min_length=1, max_length=200)
-    form: dict[str, Any] = {}
+    form: Extra = {}
 
 
 class ApprovalDecision(Body):

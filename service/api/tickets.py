@@ -68,8 +68,9 @@ async def get_events(
 ) -> Response:
     """The ticket's history, oldest first; numbered without gaps and hash-chained."""
     require(actor, "tickets:read")
-    after = deps.decode_cursor(cursor) or 0
-    if not isinstance(after, int) or not 0 <= after < 2**31:
+    after = deps.decode_cursor(cursor)
+    after = 0 if after is None else after
+    if type(after) is not int or not 0 <= after < 2**31:
         raise Invalid.field("/cursor", "expected the next_cursor of an earlier answer")
     items, more = await tickets.history(house, actor, ticket, after, limit)
     return deps.page(request, items, items[-1]["seq"] if more else None)

@@ -5,6 +5,7 @@ Figures, times and lists all come from one statement (db/reports), so a link lis
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import csv
@@ -25,7 +26,7 @@ from service.core.calendar import IntArray
 from service.core.errors import Invalid
 from service.core.model import Actor
 from service.db import reports
-from service.db.reports import Key, Scope, Spans
+from service.db.reports import Counts, Key, Scope, Spans
 from service.db.session import Tx
 from service.usecases.house import House
 
@@ -55,10 +56,12 @@ async def sla(
     keys = _keys(group_by)
     async with house.db.transaction(actor, readonly=True) as tx:
         scope = _scope(tx, actor, house.zone, start, end, as_of)
-        await reports.prepare(tx)
-        counts = await reports.sla_counts(tx, scope, keys)
-        spans = await reports.sla_times(tx, scope, keys)
-        times, all_times = await _times(house, tx, spans)
+    # side by side, each in a transaction of its own: what they tell is fixed by `as of`, not by a common snapshot
+    *halves, (times, all_times) = await asyncio.gather(
+        *(_counted(house, actor, scope, keys, parts) for parts in reports.HALVES),
+        _timed(house, actor, scope, keys),
+    )
+    counts = _joined(halves)
     period = {
         "from": _text(scope.start, house.zone),
         "to": _text(scope.end, house.zone),
@@ -267,7 +270,31 @@ def _shown(gross_us: IntArray, net_us: IntArray) -> dict[str, Any]:
 _NO_TIMES = _shown(_NO_SPANS, _NO_SPANS)
 
 
-async def _times(house: House, tx: Tx, spans: Sequence[Spans]) -> tuple[dict[Key, dict[str, Any]], dict[str, Any]]:
+async def _counted(house: House, actor: Actor, scope: Scope, keys: Sequence[str], parts: Sequence[str]) -> Counts:
+    async with house.db.transaction(actor, readonly=True) as tx:
+        await reports.prepare(tx)
+        return await reports.sla_counts(tx, scope, keys, parts)
+
+
+Times = dict[str, Any]
+
+
+async def _timed(house: House, actor: Actor, scope: Scope, keys: Sequence[str]) -> tuple[dict[Key, Times], Times]:
+    async with house.db.transaction(actor, readonly=True) as tx:
+        await reports.prepare(tx)
+        return await _times(house, tx, await reports.sla_times(tx, scope, keys))
+
+
+def _joined(halves: Iterable[Counts]) -> Counts:
+    """The figures of several statements, group by group; each figure is counted by one of them only."""
+    out: Counts = {}
+    for half in halves:
+        for key, figures in half.items():
+            out.setdefault(key, {}).update(figures)
+    return out
+
+
+async def _times(house: House, tx: Tx, spans: Sequence[Spans]) -> tuple[dict[Key, Times], Times]:
     """Handling times by group, and of all. Each span is measured with the calendar its clock was counted by (T2)."""
     size = 1 + max((n for s in spans for n in s.tickets), default=0)
     gross, net = np.full(size, -1, dtype=np.int64), np.full(size, -1, dtype=np.int64)

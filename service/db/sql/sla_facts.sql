@@ -6,7 +6,7 @@
 -- listed from these rows, so that a list cannot disagree with its figure. The definitions in words stand in
 -- service/core/rates.py. A ticket that was reworked in the period may have two limits: two rows, told apart by `subject`.
 --
--- $1 start   $2 end (exclusive)   $3 as of   $4 departments to narrow to (NULL: all)   $5 one part only (NULL: all)
+-- $1 start   $2 end (exclusive)   $3 as of   $4 departments to narrow to (NULL: all)   $5 the parts asked for
 -- $6 the city's time zone, for months
 --
 -- A limit that ends at midnight belongs to the day before: such a row's `at` lies a microsecond before its limit, which
@@ -18,8 +18,8 @@
 WITH
 known AS MATERIALIZED (
     -- every ticket once, without its texts: they are wide, and half of the parts look at them
-    SELECT t.id, t.lead, t.round, t.outcome, t.received_at, t.closed_at, t.enterprise_id, t.matter,
-           t.counters ? 'exempt' AS exempt
+    SELECT t.id, t.number, t.domain, t.district, t.lead, t.round, t.outcome, t.received_at, t.closed_at,
+           t.enterprise_id, t.matter, t.counters ? 'exempt' AS exempt
     FROM tickets t
     WHERE t.received_at < $3::timestamptz
 ),
@@ -37,9 +37,9 @@ things AS (
     -- sign: on_time_sign_rate
     -- Only leads have this limit; a silent acceptance is a late one.
     SELECT 'sign' AS part, l.ticket_id, l.id::text AS subject, l.at, l.department,
-           ARRAY[l.met AND l.assignment_id NOT IN (SELECT a.id FROM assignments a WHERE a.auto_accepted)] AS hits
+           ARRAY[l.met AND (l.assignment_id IN (SELECT a.id FROM assignments a WHERE a.auto_accepted)) IS NOT TRUE] AS hits
     FROM limits l
-    WHERE ($5::text IS NULL OR $5 = 'sign') AND l.name = 'accept'
+    WHERE 'sign' = ANY ($5::text[]) AND l.name = 'accept'
 
     UNION ALL
     -- contact: response_rate
@@ -49,7 +49,7 @@ things AS (
     LEFT JOIN assignments a ON a.ticket_id = l.ticket_id AND a.role = 'lead'
          AND a.dispatched_at <= least(l.due_at, l.ended_at)
          AND (a.ended_at IS NULL OR a.ended_at > least(l.due_at, l.ended_at))
-    WHERE ($5 IS NULL OR $5 = 'contact') AND l.name = 'contact'
+    WHERE 'contact' = ANY ($5) AND l.name = 'contact'
 
     UNION ALL
     -- resolution: on_time_completion_rate, on_time_after_extension_rate, late_completion_rate, completion_rate,
@@ -72,7 +72,7 @@ things AS (
     LEFT JOIN rounds r ON r.ticket_id = l.ticket_id AND r.number = l.cycle
     CROSS JOIN LATERAL (SELECT
         k.closed_at IS NOT NULL AND k.closed_at < $3 AND k.outcome IS DISTINCT FROM 'withdrawn' AS closed) s
-    WHERE ($5 IS NULL OR $5 = 'resolution') AND l.name = 'resolve'
+    WHERE 'resolution' = ANY ($5) AND l.name = 'resolve'
       AND (l.state <> 'cancelled' OR k.outcome IS DISTINCT FROM 'withdrawn')
       AND (l.state <> 'running' OR l.ticket_id NOT IN (
             SELECT p.ticket_id FROM approvals p WHERE p.state = 'pending' AND p.kind IN ('extension', 'pause')))
@@ -92,7 +92,7 @@ things AS (
         FROM rounds o
         OFFSET 0) r  -- OFFSET 0: `at` is worked out once, not once for each comparison
     JOIN known k ON k.id = r.ticket_id AND (r.solved IS NOT NULL OR (k.outcome = 'unrated' AND k.round = r.number))
-    WHERE ($5 IS NULL OR $5 = 'callback') AND r.at >= $1 AND r.at < $2 AND r.at < $3
+    WHERE 'callback' = ANY ($5) AND r.at >= $1 AND r.at < $2 AND r.at < $3
 
     UNION ALL
     -- dispatch: return_rate
@@ -101,14 +101,14 @@ things AS (
                SELECT p.assignment_id FROM approvals p
                WHERE p.kind = 'return' AND p.requested_at < $3 AND p.assignment_id IS NOT NULL)]
     FROM assignments a
-    WHERE ($5 IS NULL OR $5 = 'dispatch') AND a.role = 'lead'
+    WHERE 'dispatch' = ANY ($5) AND a.role = 'lead'
       AND a.dispatched_at >= $1 AND a.dispatched_at < $2 AND a.dispatched_at < $3
 
     UNION ALL
     -- return: invalid_return_rate
     SELECT 'return', p.ticket_id, p.id::text, p.requested_at, p.department, ARRAY[p.state = 'denied']
     FROM approvals p
-    WHERE ($5 IS NULL OR $5 = 'return') AND p.kind = 'return' AND p.state IN ('approved', 'denied')
+    WHERE 'return' = ANY ($5) AND p.kind = 'return' AND p.state IN ('approved', 'denied')
       AND p.requested_at >= $1 AND p.requested_at < $2 AND p.decided_at < $3
 
     UNION ALL
@@ -120,7 +120,7 @@ things AS (
     LEFT JOIN assignments a ON a.ticket_id = c.ticket_id AND a.role = 'lead'
          AND a.dispatched_at <= c.anchor AND (a.ended_at IS NULL OR a.ended_at > c.anchor)
     LEFT JOIN clocks m ON m.ticket_id = c.ticket_id AND m.name = 'resolve' AND m.ended_at = c.anchor
-    WHERE ($5 IS NULL OR $5 = 'reply') AND c.name = 'audit' AND c.state IN ('met', 'breached_met')
+    WHERE 'reply' = ANY ($5) AND c.name = 'audit' AND c.state IN ('met', 'breached_met')
       AND c.due_at > $1 AND c.anchor >= $1 AND c.anchor < $2 AND c.ended_at < $3
 
     UNION ALL
@@ -132,7 +132,7 @@ things AS (
                      JOIN known n ON n.enterprise_id = o.enterprise_id AND n.matter = o.matter
                           AND n.received_at > o.closed_at AND n.received_at <= o.closed_at + interval '30 days')]
     FROM known k
-    WHERE ($5 IS NULL OR $5 = 'ending') AND k.outcome IS DISTINCT FROM 'withdrawn'
+    WHERE 'ending' = ANY ($5) AND k.outcome IS DISTINCT FROM 'withdrawn'
       AND k.closed_at >= $1 AND k.closed_at < $2 AND k.closed_at < $3
 
     UNION ALL
@@ -140,7 +140,7 @@ things AS (
     SELECT 'closing', k.id, k.id::text, k.closed_at, k.lead,
            ARRAY[true, nullif(k.outcome IS DISTINCT FROM 'withdrawn', false), nullif(k.outcome = 'withdrawn', false)]
     FROM known k
-    WHERE ($5 IS NULL OR $5 = 'closing') AND k.closed_at >= $1 AND k.closed_at < $2 AND k.closed_at < $3
+    WHERE 'closing' = ANY ($5) AND k.closed_at >= $1 AND k.closed_at < $2 AND k.closed_at < $3
 
     UNION ALL
     -- arrival: review_rate, new
@@ -149,26 +149,25 @@ things AS (
                           WHERE v.kind = 'enterprise_problem' AND v.proposed_at < $3),
                  true]
     FROM known k
-    WHERE ($5 IS NULL OR $5 = 'arrival') AND k.received_at >= $1 AND k.received_at < $2
+    WHERE 'arrival' = ANY ($5) AND k.received_at >= $1 AND k.received_at < $2
 
     UNION ALL
     -- start: carried_over
     SELECT 'start', k.id, k.id::text, $1, k.lead, ARRAY[true]
     FROM known k
-    WHERE ($5 IS NULL OR $5 = 'start') AND k.received_at < $1 AND (k.closed_at IS NULL OR k.closed_at >= $1)
+    WHERE 'start' = ANY ($5) AND k.received_at < $1 AND (k.closed_at IS NULL OR k.closed_at >= $1)
 
     UNION ALL
     -- end: open_at_end
     SELECT 'end', k.id, k.id::text, least($2, $3) - interval '1 microsecond', k.lead, ARRAY[true]
     FROM known k
-    WHERE ($5 IS NULL OR $5 = 'end') AND k.received_at < $2 AND (k.closed_at IS NULL OR k.closed_at >= least($2, $3))
+    WHERE 'end' = ANY ($5) AND k.received_at < $2 AND (k.closed_at IS NULL OR k.closed_at >= least($2, $3))
 )
--- The last join is left out by the planner when nothing of it is asked for, as in a report by department.
 SELECT x.part, x.ticket_id, x.subject, x.at, x.department, x.hits,
        x.ticket_id IN (SELECT e.id FROM known e WHERE e.exempt) AS exempt,
        to_char(x.at AT TIME ZONE $6::text, 'YYYY-MM') AS month,
        CASE WHEN t.received_at < $1 THEN 'carried_over' ELSE 'new' END AS origin,
        t.number, t.domain, t.district, t.received_at
 FROM things x
-LEFT JOIN tickets t ON t.id = x.ticket_id
+LEFT JOIN known t ON t.id = x.ticket_id
 WHERE $4::text[] IS NULL OR x.department = ANY ($4)

@@ -11,27 +11,28 @@ completed AS MATERIALIZED (
     FROM ({facts}) f
     WHERE f.hits[2]
 ),
-rounds_spent AS NOT MATERIALIZED (
-    SELECT c.ticket_id, c.calendar_key, c.calendar_version, c.anchor, c.ended_at, c.segments
-    FROM clocks c
+rounds_spent AS MATERIALIZED (
+    SELECT d.n, {ticket_keys}, c.calendar_key, c.calendar_version, c.anchor, c.ended_at,
+           CASE WHEN jsonb_path_exists(c.segments, '$[*] ? (@.kind != "held")') THEN c.segments END AS segments
+    FROM completed d
+    JOIN clocks c ON c.ticket_id = d.ticket_id
     WHERE c.name = 'resolve' AND c.state IN ('met', 'breached_met') AND c.ended_at > c.anchor
 ),
 spans AS (
-    SELECT d.n, {ticket_keys}, 0 AS sign, NULL AS calendar_key, NULL::int AS calendar_version,
-           d.received_at AS since, d.at AS until
-    FROM completed d
+    SELECT n, {keys}, 0 AS sign, NULL AS calendar_key, NULL::int AS calendar_version, received_at AS since, at AS until
+    FROM completed
     UNION ALL
-    SELECT d.n, {ticket_keys}, 1, r.calendar_key, r.calendar_version, r.anchor, r.ended_at
-    FROM completed d JOIN rounds_spent r ON r.ticket_id = d.ticket_id
+    SELECT n, {keys}, 1, calendar_key, calendar_version, anchor, ended_at
+    FROM rounds_spent
     UNION ALL
-    SELECT d.n, {ticket_keys}, -1, r.calendar_key, r.calendar_version, lower(p.pause), upper(p.pause)
-    FROM completed d JOIN rounds_spent r ON r.ticket_id = d.ticket_id
+    SELECT n, {keys}, -1, calendar_key, calendar_version, lower(p.pause), upper(p.pause)
+    FROM rounds_spent r
     CROSS JOIN LATERAL (
         SELECT unnest(range_agg(tstzrange(greatest(s.start, r.anchor), least(coalesce(s."end", s.until), r.ended_at))))
         FROM jsonb_to_recordset(r.segments) s (kind text, start timestamptz, "end" timestamptz, until timestamptz)
         WHERE s.kind <> 'held' AND greatest(s.start, r.anchor) < least(coalesce(s."end", s.until), r.ended_at)
         ) p (pause)
-    WHERE jsonb_path_exists(r.segments, '$[*] ? (@.kind != "held")')
+    WHERE r.segments IS NOT NULL
 )
 SELECT {keys}, sign, calendar_key, calendar_version, array_agg(n) AS n,
        array_agg(round(date_part('epoch', since) * 1000000)::bigint) AS since,
