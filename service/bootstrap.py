@@ -86,6 +86,7 @@ def application(settings: Settings) -> FastAPI:
                 oidc_issuer=settings.oidc_issuer,
                 audience=settings.oidc_audience,
                 jwks_url=settings.oidc_jwks_url,
+                plain_jwt=settings.oidc_plain_jwt,
                 roles_claim=settings.oidc_roles_claim,
                 departments_claim=settings.oidc_departments_claim,
                 known_departments=lambda: house.rules.departments,

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 import asyncpg
 import httpx
 import pytest
+import structlog
 from hypothesis import settings as hypothesis_settings
 from service.integrations.identity_provider import BuiltinIssuer, Verifier
 from service.usecases.identity import parse_as
@@ -33,6 +34,8 @@ ROOT = Path(__file__).resolve().parent.parent
 WORKFLOWS = ROOT / "workflows"
 KEY = bytes(range(32))
 
+# plain lines: the default renderer draws every frame with its locals, seconds for each error
+structlog.configure(processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()])
 hypothesis_settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
 hypothesis_settings.load_profile("ci")
 

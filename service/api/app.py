@@ -115,8 +115,37 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         components.setdefault("schemas", {}).update(definitions.get("$defs", {}))
         components["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
         document["security"] = [{"bearer": []}]
+        for path in document["paths"].values():
+            for operation in path.values():
+                _document_problems(operation["responses"])
         app.openapi_schema = document
     return app.openapi_schema
+
+
+ANYWHERE = {
+    "400": "The request cannot be read.",
+    "401": "No bearer token, or one that is not valid.",
+    "403": "Not for this role.",
+    "404": "Absent, or not yours to see.",
+    "409": "Not possible now.",
+    "412": "If-Match names an older version.",
+    "413": "The body is larger than 1 MiB.",
+    "414": "The query is longer than 8 KiB.",
+    "415": "The body is encoded.",
+    "422": "A field is not as expected; `errors` names it.",
+    "429": "Too many requests; Retry-After says when.",
+    "503": "Not available for a moment; Retry-After says when.",
+}
+"""What any operation may answer."""
+
+
+def _document_problems(responses: dict[str, Any]) -> None:
+    """Every refusal is a problem (RFC 9457), also those that the framework documents in its own form."""
+    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    for status, description in ANYWHERE.items():
+        own = responses.get(status, {}).get("description")
+        responses[status] = {"description": description if own in {None, "Validation Error"} else own}
+        responses[status]["content"] = content
 
 
 class Guard:

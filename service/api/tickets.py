@@ -100,6 +100,20 @@ async def post_action(request: Request, ticket: str, action: str, house: HouseDe
     return deps.respond(await tickets.act(house, actor, ticket, action, form, call, if_match))
 
 
+HOTLINE_MESSAGES = {"urges": "urge", "amendments": "amend", "withdrawal": "withdraw", "callbacks": "record_callback"}
+"""What the hotline posts about a ticket -> the action of the workflow that it is."""
+
+
+@router.post("/tickets/{ticket}/urges", responses=ACTED, openapi_extra=deps.documented(FORM))
+@router.post("/tickets/{ticket}/amendments", responses=ACTED, openapi_extra=deps.documented(FORM))
+@router.post("/tickets/{ticket}/withdrawal", responses=ACTED, openapi_extra=deps.documented(FORM))
+@router.post("/tickets/{ticket}/callbacks", responses=ACTED, openapi_extra=deps.documented(FORM))
+async def post_hotline_message(request: Request, ticket: str, house: HouseDep, actor: ActorDep) -> Response:
+    """A repeat call, an addition, a withdrawal or a callback's result: the same as the action of that meaning."""
+    message = request.url.path.rpartition("/")[2]
+    return await post_action(request, ticket, HOTLINE_MESSAGES[message], house, actor)
+
+
 @router.post("/tickets/{ticket}/contact/reveal", responses=ABSENT, openapi_extra=deps.documented(Reason))
 async def reveal_contact(request: Request, ticket: str, house: HouseDep, actor: ActorDep) -> Response:
     """The whole contact, for a reason; each reveal is an event of the ticket."""

@@ -356,17 +356,17 @@ class Calendar:
 
         Each row: `date`, `weekday`, `counted`, `amount` (microseconds, or 0/1 days), `reason` it did not
         count (anchor_day, off, outside_hours, moved_on; None if it did), `rule`, `name`, `notice`,
-        `intervals` counted (ISO instants in UTC; hour measures only). `sum` is the sum of the rows and
+        `intervals` counted (ISO instants in the calendar's zone; hour measures only). `sum` is the sum of the rows and
         equals the budget exactly. A span of more than MAX_EXPLAINED_DAYS ends in one row of rule
         `remainder` that runs from `date` up to `until`.
         """
         due = self.add(anchor, budget)
         rows = self._rows(_micros(anchor), _micros(due), budget)
         return {
-            "anchor": anchor.astimezone(UTC).isoformat(),
+            "anchor": anchor.astimezone(self.zone).isoformat(),
             "measure": budget.measure.value,
             "budget": budget.text(),
-            "due_at": due.isoformat(),
+            "due_at": due.astimezone(self.zone).isoformat(),
             "calendar": {"key": self.key, "version": self.version},
             "counting_rule": f"counting.{budget.measure.value}",
             "provisional": self.is_provisional(due, budget.measure),
@@ -503,7 +503,10 @@ class Calendar:
         spans = [(start, end) for start, end in clipped if start < end]
         amount = sum(end - start for start, end in spans)
         reason = None if amount else "outside_hours" if self._works(index) else "off"
-        intervals = [[_instant(start).isoformat(), _instant(end).isoformat()] for start, end in spans]
+        intervals = [
+            [_instant(start).astimezone(self.zone).isoformat(), _instant(end).astimezone(self.zone).isoformat()]
+            for start, end in spans
+        ]
         return _row(_date(index), amount, reason) | self._cited(index) | {"intervals": intervals}
 
     def _spans(self, index: int, measure: Measure) -> Iterator[tuple[int, int]]:

@@ -580,16 +580,16 @@ def _check_names(flow: Workflow) -> None:
 
 def _clocks_named(verb: str, arg: Any, where: tuple[str | int, ...]) -> list[str]:
     """The clocks that an effect names; refuses an argument of another shape."""
+    names: Any
     if verb in _CLOCK_EFFECTS:
         names = [arg]
     elif verb == "excuse":
-        names = arg if isinstance(arg, list) else [None]
+        names = arg
     elif verb in {"pause", "resume"}:
         names = arg.get("clocks") if isinstance(arg, Mapping) else None
-        names = names if isinstance(names, list) else [None]
     else:
         return []
-    if not all(isinstance(name, str) for name in names):
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise DefinitionError(f"{verb!r} names clocks, as workflows/README.md shows; got {arg!r}", where)
     return names
 

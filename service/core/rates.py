@@ -140,10 +140,11 @@ def office_time(calendar: Calendar, since_us: IntArray, until_us: IntArray) -> I
     if not since_us.size:
         return np.zeros(0, dtype=np.int64)
     zone = calendar.zone
-    first = datetime.fromtimestamp(int(since_us.min()) // 1_000_000, zone).year
-    last = datetime.fromtimestamp(int(until_us.max()) // 1_000_000, zone).year
+    first = datetime.fromtimestamp(min(int(since_us.min()), int(until_us.min())) // 1_000_000, zone).year
+    last = datetime.fromtimestamp(max(int(since_us.max()), int(until_us.max())) // 1_000_000, zone).year
     edges, through = _office(calendar, first, last)
-    return np.maximum(0, _used(edges, through, until_us) - _used(edges, through, since_us))
+    spent: IntArray = np.maximum(0, _used(edges, through, until_us) - _used(edges, through, since_us))
+    return spent
 
 
 def _used(edges: IntArray, through: IntArray, at_us: IntArray) -> IntArray:
@@ -151,7 +152,8 @@ def _used(edges: IntArray, through: IntArray, at_us: IntArray) -> IntArray:
     index = np.searchsorted(edges, at_us, "right") - 1
     known = np.maximum(index, 0)
     inside = (index >= 0) & (known % 2 == 0)
-    return np.where(index < 0, 0, through[known]) + np.where(inside, at_us - edges[known], 0)
+    used: IntArray = np.where(index < 0, 0, through[known]) + np.where(inside, at_us - edges[known], 0)
+    return used
 
 
 @lru_cache(maxsize=64)

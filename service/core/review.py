@@ -159,6 +159,9 @@ def _decide(draft: Draft, review: Review, form: Mapping[str, Any]) -> None:
     _known(draft.env, [m["department"] for m in measures], "/measures")
     if form["decision"] in {"refuse", "postpone"} and measures:
         raise Invalid.field("/measures", f"expected no measures with the decision {form['decision']!r}")
+    if form["decision"] == "postpone":
+        _postpone(draft, review, form)
+        return
     review = replace(
         review,
         state="decided",
@@ -175,6 +178,17 @@ def _decide(draft: Draft, review: Review, form: Mapping[str, Any]) -> None:
         _create_measure(draft, review, item, n)
     draft.event("review.decided", review=review.id, decision=review.decision, measures=len(measures))
     _complete_if_done(draft, review)
+
+
+def _postpone(draft: Draft, review: Review, form: Mapping[str, Any]) -> None:
+    """Nothing is decided yet: the matter stays on the docket with a new limit. Once only."""
+    if review.decision == "postpone":
+        raise Conflict("This matter was postponed once; now it is decided.", decision=review.decision)
+    review = replace(review, decision="postpone", decision_text=str(form["text"]))
+    draft.put("reviews", review)
+    end_clocks(draft, draft.open_clocks("review_decision"), "postponed")
+    start_clock(draft, "review_decision", anchor=draft.now)
+    draft.event("review.postponed", review=review.id, reason=review.decision_text)
 
 
 def _create_measure(draft: Draft, review: Review, item: Mapping[str, Any], n: int) -> None:

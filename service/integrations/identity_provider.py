@@ -14,11 +14,13 @@ import json
 import math
 import os
 import re
+import ssl
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Never
 from urllib.parse import urlsplit
@@ -226,10 +228,11 @@ class RemoteKeys:
 
     async def _download(self) -> bytes:
         headers = {"Accept": "application/jwk-set+json, application/json", "Accept-Encoding": "identity"}
+        _tls()  # reading the authorities' certificates is not the issuer's time
         body = bytearray()
         async with (
             asyncio.timeout(FETCH_SECONDS),
-            httpx.AsyncClient(timeout=FETCH_SECONDS, follow_redirects=False) as client,
+            httpx.AsyncClient(verify=_tls(), timeout=FETCH_SECONDS, follow_redirects=False) as client,
             client.stream("GET", self._url, headers=headers) as answer,
         ):
             answer.raise_for_status()
@@ -238,6 +241,11 @@ class RemoteKeys:
                 if len(body) > DOCUMENT_BYTES:
                     raise ValueError("the answer is longer than 1 MiB")
         return bytes(body)
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    return httpx.create_ssl_context()
 
 
 def _public_keys(document: bytes) -> dict[str, Key]:

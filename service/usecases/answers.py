@@ -14,9 +14,9 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from service.core.errors import Busy, KeyReused
+from service.core.errors import Busy, JiebanError, KeyReused
 from service.core.model import Actor
-from service.db.session import Collision, Tx
+from service.db.session import Collision, Tx, Unavailable
 from service.usecases.house import House
 
 ATTEMPTS = 6
@@ -57,13 +57,27 @@ async def once(house: House, actor: Actor, call: Call, work: Callable[[Tx], Awai
                     if kept is not None:
                         return kept
                 answer = await work(tx)
-                if call.key is not None:
-                    await _keep(house, tx, call, answer)
+                await keep(house, tx, call, answer)
             house.ring()
             return answer
         except Collision:
             await asyncio.sleep(0.005 * attempt)
+        except (KeyReused, Unavailable):
+            raise
+        except JiebanError:
+            # the same request may have run while this one waited for the ticket: then that was no refusal
+            kept = await _kept_meanwhile(house, actor, call)
+            if kept is None:
+                raise
+            return kept
     raise Busy("The same request is being carried out again and again; try in a moment.")
+
+
+async def _kept_meanwhile(house: House, actor: Actor, call: Call) -> Answer | None:
+    if call.key is None:
+        return None
+    async with house.db.transaction(actor, readonly=True) as tx:
+        return await find(house, tx, call)
 
 
 KEPT = "SELECT request_sha256, status, answer, headers FROM idempotency WHERE client = $1 AND route = $2 AND key = $3"
@@ -97,7 +111,10 @@ def record(house: House, tx: Tx, call: Call, answer: Answer) -> dict[str, Any]:
     }
 
 
-async def _keep(house: House, tx: Tx, call: Call, answer: Answer) -> None:
+async def keep(house: House, tx: Tx, call: Call, answer: Answer) -> None:
+    """Nothing without a key. Raises Collision (at the end of the transaction's block) if it was kept meanwhile."""
+    if call.key is None:
+        return
     sealed = house.vault.seal_bytes(answer.body, _context(tx.actor, call))
     await tx.execute(
         "INSERT INTO idempotency (client, route, key, request_sha256, status, answer, headers, created_at)"

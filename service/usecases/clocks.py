@@ -18,11 +18,11 @@ import structlog
 from service.core import clocks, workflow
 from service.core.access import require
 from service.core.calendar import Budget, CalendarError, Measure
-from service.core.errors import Conflict, Invalid, NotFound
+from service.core.errors import Busy, Invalid
 from service.core.model import SYSTEM, Actor
 from service.db import audit, tickets
 from service.db import clocks as timers
-from service.db.session import Collision, Tx
+from service.db.session import Collision, Tx, Unavailable
 from service.usecases import views
 from service.usecases.house import House
 
@@ -52,9 +52,11 @@ async def fire_due(house: House, *, limit: int = BATCH) -> Fired:
             ids = await timers.due_tickets(tx, tx.now, limit, [])
             ids = await timers.lock_free(tx, ids)
             return await _fire(house, tx, ids)
-    except Collision:
+    except (Busy, Collision):
         return NOTHING
-    except (ArithmeticError, AssertionError, LookupError, TypeError, ValueError, Conflict, NotFound) as error:
+    except Unavailable:
+        raise
+    except Exception as error:  # whatever one ticket does, the others fire
         log.error("a batch of timers failed; trying its tickets one by one", tickets=len(ids), error=repr(error))
     done = [await _fire_alone(house, ticket_id) for ticket_id in ids]
     return Fired(
@@ -66,9 +68,11 @@ async def _fire_alone(house: House, ticket_id: str) -> Fired:
     try:
         async with house.db.transaction(SYSTEM) as tx:
             return await _fire(house, tx, await timers.lock_free(tx, [ticket_id]))
-    except Collision:
+    except (Busy, Collision):
         return NOTHING
-    except (ArithmeticError, AssertionError, LookupError, TypeError, ValueError, Conflict, NotFound) as error:
+    except Unavailable:
+        raise
+    except Exception as error:
         async with house.db.transaction(SYSTEM) as tx:
             attempts = await timers.set_aside(tx, ticket_id, tx.now, repr(error), DEAD_AFTER)
         log.error("a timer cannot be fired", ticket=ticket_id, attempts=attempts, dead=attempts >= DEAD_AFTER)
@@ -111,7 +115,10 @@ async def advance(house: House, actor: Actor, to: datetime | None, by: timedelta
     require(actor, "sandbox")
     async with _moving:
         async with house.db.transaction(SYSTEM) as tx:
-            now, target = tx.now, to if to is not None else tx.now + (by or timedelta())
+            try:
+                now, target = tx.now, to if to is not None else tx.now + (by or timedelta())
+            except OverflowError:
+                raise Invalid.field("/advance_by", "expected at most ten years") from None
             if target < now:
                 raise Invalid.field("/advance_to", f"expected an instant from {views.local(now, house.zone)} on")
             if target - now > timedelta(days=3660):

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from service.clock import wall_now
 from service.core.model import SYSTEM
 from service.db import outbox
 from service.usecases.house import House
@@ -30,10 +31,10 @@ async def deliver_due(house: House, sender: Sender | None) -> int:
         if sender is None:
             return await outbox.finish_all(tx, tx.now, BATCH * 10)
         rows = await outbox.claim(tx, tx.now, BATCH, LEASE)
-        now = tx.now
     delivered = []
     for row in rows:
-        error = await sender.send(row["id"], now, payload(row))
+        # the host's time: receivers refuse a signature some minutes off, and a sandbox may be weeks ahead
+        error = await sender.send(row["id"], wall_now(), payload(row))
         if error is None:
             delivered.append(row["id"])
         else:

@@ -26,7 +26,7 @@ from service.db import tickets
 from service.db.session import Collision, Tx
 from service.db.vault import mask_contact
 from service.usecases import views
-from service.usecases.answers import ATTEMPTS, Answer, Call, record, replay
+from service.usecases.answers import ATTEMPTS, Answer, Call, keep, record, replay
 from service.usecases.house import House
 
 KNOWN = """
@@ -119,7 +119,9 @@ async def _accept(house: House, tx: Tx, prepared: Prepared, call: Call) -> Answe
                 f" POST /v1/tickets/{known['ticket_number']}/actions/comment.",
                 ticket={"id": known["ticket_id"], "number": known["ticket_number"]},
             )
-        return await _known_ticket(house, tx, known["ticket_id"])
+        answer = await _known_ticket(house, tx, known["ticket_id"])
+        await keep(house, tx, call, answer)
+        return answer
     return await _new_ticket(house, tx, prepared, call, known)
 
 

@@ -57,11 +57,9 @@ async def sla(
     async with house.db.transaction(actor, readonly=True) as tx:
         scope = _scope(tx, actor, house.zone, start, end, as_of)
     # side by side, each in a transaction of its own: what they tell is fixed by `as of`, not by a common snapshot
-    *halves, (times, all_times) = await asyncio.gather(
-        *(_counted(house, actor, scope, keys, parts) for parts in reports.HALVES),
-        _timed(house, actor, scope, keys),
-    )
-    counts = _joined(halves)
+    first, second = (_counted(house, actor, scope, keys, parts) for parts in reports.HALVES)
+    one, other, (times, all_times) = await asyncio.gather(first, second, _timed(house, actor, scope, keys))
+    counts = _joined((one, other))
     period = {
         "from": _text(scope.start, house.zone),
         "to": _text(scope.end, house.zone),

@@ -55,6 +55,8 @@ async def act_on_many(
             results.append({"id": ref, "status": answer.status})
         except JiebanError as error:
             problem = {"type": f"/problems/{error.slug}", "title": error.title, "detail": error.detail, **error.extra}
+            if isinstance(error, Invalid):
+                problem["errors"] = [{"pointer": e.pointer, "detail": e.detail} for e in error.errors]
             results.append({"id": ref, "problem": problem})
     return results
 
@@ -80,7 +82,7 @@ async def decide_and_save(
     stored = (await tickets.load(tx, [ticket_id]))[ticket_id]
     if if_match is not None and if_match not in {"*", etag(stored.ticket)}:
         raise Stale(
-            f"If-Match names {if_match}, the ticket is at {etag(stored.ticket)}; read it again.",
+            f"If-Match names another version, the ticket is at {etag(stored.ticket)}; read it again.",
             current=etag(stored.ticket),
         )
     ticket = stored.ticket
