@@ -48,7 +48,7 @@ def seal(
 
 
 def verify(rows: Iterable[Mapping[str, Any]], last_seq: int, head_hash: str) -> int | None:
-    """The first sequence number at which the chain is broken, or None. A cut tail shows as `last_seq`."""
+    """The first sequence number at which the chain is broken, or None. A cut tail shows as the first one missing."""
     expected, head = 1, ""
     for row in rows:
         if row["seq"] != expected or row["prev"] != head or row["hash"] != digest(row):

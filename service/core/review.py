@@ -127,6 +127,7 @@ def _request_opinions(draft: Draft, review: Review, form: Mapping[str, Any]) -> 
     for code in form["departments"]:
         if code in asked:
             continue
+        asked.add(code)
         opinion = Opinion(draft.env.new_id(), draft.ticket.id, review.id, code, draft.now)
         draft.put("opinions", opinion)
         start_clock(draft, "review_opinion", anchor=draft.now, subject_id=opinion.id, department=code)

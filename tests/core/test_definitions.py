@@ -1,0 +1,187 @@
+"""Workflow files: the shipped set loads, and a wrong file is refused with file, line and path."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from time import process_time
+
+import pytest
+
+from service.core import definitions, effects
+from service.core.definitions import CONTEXT, compile_workflow
+from service.core.errors import DefinitionError
+from service.usecases.publishing import read_folder
+from tests.builders import WORKFLOWS, Case, folder
+
+DOMAINS = {"consultation", "project_landing", "business_development", "government_service", "complaint_report"}
+
+
+def test_the_shipped_set_loads_in_two_seconds() -> None:
+    start = process_time()
+    read = read_folder(WORKFLOWS)
+    assert process_time() - start < 2
+    assert set(read.workflows) == {*DOMAINS, "emergency"} and set(read.calendars) == {"cn-jinan"}
+
+
+def test_each_domain_has_its_workflow_and_the_abstract_one_is_none() -> None:
+    flows = [compile_workflow(plain) for plain in folder().workflows.values()]
+    assert {d for f in flows for d in f.domains} == DOMAINS
+    assert "base" not in folder().workflows
+
+
+def test_an_overlay_says_only_what_differs() -> None:
+    base = definitions.read_yaml(WORKFLOWS / "city" / "base.yaml")
+    overlay = folder().workflows["consultation"]
+    assert overlay["clocks"]["resolve"]["budget"] == 2 and base["clocks"]["resolve"]["budget"] == 15
+    assert overlay["clocks"]["contact"] == base["clocks"]["contact"] and overlay["stages"] == base["stages"]
+    assert "request_extension" not in folder().workflows["emergency"]["actions"]
+
+
+def test_the_language_and_the_engine_name_the_same_effects() -> None:
+    assert set(effects.HANDLERS) == definitions.EFFECTS
+
+
+def test_conditions_may_read_exactly_what_the_engine_provides() -> None:
+    from service.core.draft import Draft
+    from tests.builders import DISPATCHER
+
+    case = Case.opened()
+    assert set(Draft(case.ticket, case.env(DISPATCHER)).context()) == CONTEXT
+
+
+def test_words_bound_by_a_macro_are_not_taken_for_names() -> None:
+    plain = edited_plain()
+    plain["actions"]["accept"]["guard"] = '["a", "b"].exists(x, x == leg.role) || form.all(k, k != "z")'
+    compile_workflow(plain)
+
+
+def edited_plain() -> dict:  # type: ignore[type-arg]
+    from copy import deepcopy
+
+    return deepcopy(dict(folder().workflows["project_landing"]))
+
+
+# --- wrong files -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """A folder of workflows that may be spoiled; routing is left out where it does not matter (it is slow to read)."""
+    target = tmp_path / "workflows"
+    shutil.copytree(WORKFLOWS, target)
+    return target
+
+
+def replaced(old: str, new: str) -> Callable[[str], str]:
+    def change(text: str) -> str:
+        assert old in text, old
+        return text.replace(old, new, 1)
+
+    return change
+
+
+def with_line(new: str) -> Callable[[str], str]:
+    return lambda text: text + new
+
+
+BASE, LANDING = "city/base.yaml", "city/project_landing.yaml"
+BOMB = "a: &a [x, x, x]\nb: &b [*a, *a, *a]\nc: &c [*b, *b, *b]\n"
+WRONG = {
+    "unknown stage of an action": (BASE, replaced("stages: [accepting]", "stages: [acepting]"), "stages: [acepting]", "actions.accept.stages"),
+    "unknown stage to go to": (BASE, replaced("{accept: by_hand}]\n    to: handling", "{accept: by_hand}]\n    to: handlin"), "to: handlin", "actions.accept.to"),
+    "unknown stage of a branch": (BASE, replaced("to: auditing", "to: audit"), "to: audit", "actions.submit_reply.branches.1.to"),
+    "unknown stage of a breach": (BASE, replaced("{notify: [department]}], to: handling}", "{notify: [department]}], to: handlin}"), "to: handlin", "clocks.accept.breach.to"),
+    "unknown stage of an approval": (BASE, replaced("to: dispatching\n  deny", "to: dispatchin\n  deny"), None, None),
+    "unknown clock to meet": (BASE, replaced("{meet: accept}, {accept: by_hand}", "{meet: acceptt}, {accept: by_hand}"), "acceptt", "actions.accept.effects.0"),
+    "unknown clock to pause": (BASE, replaced("{pause: {clocks: [accept], kind", "{pause: {clocks: [acept], kind"), "acept", "actions.request_return.effects.1"),
+    "unknown clock to excuse": (BASE, replaced("deny: {effects: [{excuse: [resolve]}", "deny: {effects: [{excuse: [resolv]}"), "[resolv]", "approvals.extension.deny.effects.0"),
+    "unknown clock of an approval": (BASE, replaced("clock: return_decision", "clock: returning"), "returning", "approvals.return.clock"),
+    "unknown effect": (BASE, replaced("effects: [assign_to]", "effects: [asign_to]"), "asign_to", "actions.assign.effects.0"),
+    "unknown approval": (BASE, replaced("{request: return}", "{request: retrun}"), "retrun", "actions.request_return.effects.2"),
+    "unknown role": (BASE, replaced("roles: [hotline, dispatcher]", "roles: [hotline, boss]"), "boss", "actions.record_callback.roles.1"),
+    "unknown role to notify": (BASE, replaced("{notify: [reviewer]}", "{notify: [reviewers]}"), "[reviewers]", "clocks.review_decision.rungs.0.effects.0"),
+    "a role to notify that is no list": (BASE, replaced("{start: dispatch}, {notify: [dispatcher]}]\n    to", "{start: dispatch}, {notify: dispatcher}]\n    to"), "{notify: dispatcher}", "open.unrouted.effects.2"),
+    "unknown action of four eyes": (BASE, replaced("not_by: submit_reply", "not_by: reply"), "not_by: reply", "actions.approve_reply.not_by"),
+    "unknown key": (LANDING, with_line("colour: red\n"), "colour: red", "colour"),
+    "unknown key deep inside": (BASE, replaced("rework_budget: 8", "rework_buget: 8"), "rework_buget", "clocks.resolve.rework_buget"),
+    "a rung of two kinds": (BASE, replaced("{name: yellow, before: 1,", "{name: yellow, before: 1, after: 1,"), "before: 1, after: 1", "clocks.resolve.rungs.1"),
+    "a rung that stands twice": (BASE, replaced("{name: yellow, before: 1,", "{name: warning, before: 1,"), "name: warning, before", "clocks.resolve.rungs.1.name"),
+    "an ambiguous budget": (BASE, replaced("budget: 15\n", "budget: PT15\n"), "budget: PT15", "clocks.resolve.budget"),
+    "hours for a clock of days": (BASE, replaced("budget: 15\n", "budget: PT15H\n"), "budget: PT15H", "clocks.resolve.budget"),
+    "a bare number of hours": (BASE, replaced("budget: PT2H\n", "budget: 2\n"), "budget: 2", "clocks.contact.budget"),
+    "a budget of nothing": (BASE, replaced("budget: 15\n", "budget: 0\n"), "budget: 0", "clocks.resolve.budget"),
+    "an extension of a clock of hours": (BASE, replaced("{extend: resolve}", "{extend: contact}"), "{extend: contact}", "approvals.extension.approve.effects.1"),
+    "an extension outside an approval": (BASE, replaced("effects: [assign_to]", "effects: [{extend: resolve}]"), "[{extend: resolve}]", "actions.assign.effects.0"),
+    "a bad condition": (BASE, replaced('leg.role == "lead" && !pending.return\n', 'leg.role == "lead" &&\n'), '"lead" &&', "actions.accept.guard"),
+    "a condition about something unknown": (BASE, replaced('leg.role == "lead" && !pending.return\n', 'legg.role == "lead"\n'), "legg.role", "actions.accept.guard"),
+    "a bad form": (BASE, replaced("{type: integer, minimum: 1, maximum: 10}", "{type: whole, minimum: 1}"), None, "actions.request_extension.form"),
+    "branches and effects at once": (BASE, replaced("  log_contact:\n", "  log_contact:\n    to: handling\n"), "log_contact:", "actions.log_contact"),
+    "an effect of two names": (BASE, replaced("effects: [assign_to]", "effects: [{meet: accept, start: accept}]"), "{meet: accept, start", "actions.assign.effects.0"),
+    "a clock named by a list": (BASE, replaced("effects: [assign_to]", "effects: [{start: [accept]}]"), "{start: [accept]}", "actions.assign.effects.0"),
+    "a missing key": (BASE, replaced("calendar: cn-jinan\n", ""), None, "calendar"),
+    "a calendar that is missing": (LANDING, with_line("calendar: cn-moon\n"), "calendar: cn-moon", "calendar"),
+    "a parent that is missing": (LANDING, replaced("extends: base", "extends: ground"), "extends: ground", "extends"),
+    "extends in a circle": (BASE, with_line("extends: project_landing\n"), None, "extends"),
+    "a key used twice": (LANDING, replaced("key: project_landing", "key: consultation"), "key: consultation", "key"),
+    "a key written twice": (LANDING, with_line("extends: base\n"), "extends: base\n", ""),
+    "an alias bomb": (LANDING, with_line(BOMB), "a: &a", ""),
+    "an alias in block style": (LANDING, with_line("x: &x\n  - 1\n"), "x: &x", ""),
+    "broken YAML": (LANDING, with_line("domains: [a\n"), None, ""),
+    "a date that does not exist": (LANDING, with_line("x: 2026-02-30\n"), None, ""),
+    "a list instead of a mapping": (LANDING, lambda _: "- a\n", "- a", ""),
+    "a file over 1 MB": (LANDING, with_line("#" + "x" * 1_000_000), None, ""),
+    "a department that a rule names": ("routing.yaml", replaced("lead: enterprise_service_centre", "lead: moon"), "lead: moon", "lead"),
+    "a department that a matter names": ("matters.yaml", replaced("lead: investment_promotion", "lead: moon"), "lead: moon", "matters.0.lead"),
+    "a parent that is no matter": ("matters.yaml", replaced("parent: project_matters", "parent: moon"), "parent: moon", "matters.1.parent"),
+    "a calendar without working time": ("calendars/cn-jinan.yaml", lambda t: re.sub(r"(?m)^  ...: \[\[.*$", "", t), None, "week"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_file_is_refused_with_file_line_and_path(name: str, copied: Path) -> None:
+    file, change, at_line, path = WRONG[name]
+    spoiled = copied / file
+    spoiled.write_text(change(spoiled.read_text("utf-8")), "utf-8")
+    with pytest.raises(DefinitionError) as refused:
+        read_folder(copied) if file in {"routing.yaml", "matters.yaml"} else load(copied)
+    error = refused.value
+    assert error.file.endswith(".yaml") and error.line >= 1 and error.detail
+    assert str(error).startswith(f"{error.file}:{error.line}: ")
+    if path:
+        assert path in str(error)
+    if at_line is not None:
+        assert error.file == spoiled.name
+        assert error.line in {
+            n for n, line in enumerate(spoiled.read_text("utf-8").splitlines(), 1) if at_line.strip() in line
+        }
+
+
+def load(folder: Path) -> None:
+    """What `read_folder` does after the catalogue of routing, which takes most of the time."""
+    definitions.read_calendars(folder)
+    definitions.read_workflows(folder)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"a: \x07\n", b"[" * 5000])
+def test_what_is_no_text_is_refused_too(content: bytes, copied: Path) -> None:
+    (copied / LANDING).write_bytes(content)
+    with pytest.raises(DefinitionError) as refused:
+        load(copied)
+    assert refused.value.file == "project_landing.yaml" and refused.value.line >= 1
+
+
+def test_a_folder_or_file_that_is_not_there_is_named(copied: Path) -> None:
+    with pytest.raises(DefinitionError, match="no folder"):
+        read_folder(copied / "nowhere")
+    (copied / "departments.yaml").unlink()
+    with pytest.raises(DefinitionError, match=r"departments\.yaml"):
+        read_folder(copied)
+
+
+def test_an_asterisk_in_a_text_is_no_alias(copied: Path) -> None:
+    path = copied / LANDING
+    path.write_text(path.read_text("utf-8").replace("en: Project landing", 'en: "- *landing & *more"'), "utf-8")
+    load(copied)

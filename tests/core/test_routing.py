@@ -1,0 +1,252 @@
+"""Routing: the rules of the engine with tiny catalogues, and how well the shipped one does on real requests."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import pytest
+from opencc import OpenCC
+from ruamel.yaml import YAML
+
+from service.core.errors import DefinitionError
+from service.core.routing import Matter, Request, Route, Router, check_codes, parse_routing
+from tests.builders import WORKFLOWS, folder
+
+LABELS = WORKFLOWS.parent / "tests" / "core" / "routing_labels.yaml"
+LEAD_FLOOR, DOMAIN_FLOOR, INFERRED_FLOOR = 0.54, 0.90, 0.47  # a little under what was measured
+TITLE = {"zh": "规则", "en": "A rule"}
+DOMAINS = [
+    {"domain": "complaint_report", "words": {"投诉": 5, "噪音": 3}},
+    {"domain": "consultation", "words": {"请问": 5, "噪音": 3}},
+]
+
+
+def rule(key: str, lead: str = "", **more: Any) -> dict[str, Any]:
+    return {"key": key, "title": TITLE, "lead": lead or key, **more}
+
+
+MATTERS = {
+    "money": Matter("money", None, "finance"),
+    "tax": Matter("tax", "money", "tax_bureau"),
+    "street": Matter("street", None, "@district"),
+}
+
+
+@cache
+def simplify() -> OpenCC:
+    return OpenCC("t2s")
+
+
+def router(*rules: Mapping[str, Any], default: str = "consultation") -> Router:
+    doc = parse_routing({"default_domain": default, "domains": DOMAINS, "rules": list(rules)})
+    return Router(doc, MATTERS, {"370102": "lixia"}, simplify().convert)
+
+
+def routed(title: str, description: str, *rules: Mapping[str, Any], **request: Any) -> Route:
+    return router(*rules).route(Request(title, description, **request), explain=True)
+
+
+INVOICE = rule("tax", words={"发票": 3, "开票": 2})
+NOISE = rule("noise", words={"噪音": 3})
+
+
+def tried(route: Route, key: str) -> Any:
+    return next(t for t in route.tried if t.rule == key)
+
+
+def test_words_add_up_and_each_counts_once() -> None:
+    route = routed("求助", "发票不够，发票额度，开票难", INVOICE)
+    assert (route.lead, route.rule, tried(route, "tax").score) == ("tax", "tax", 5)
+    assert tried(route, "tax").words == ("发票", "开票")
+
+
+def test_a_word_in_the_title_counts_twice_and_not_a_third_time_in_the_text() -> None:
+    assert tried(routed("发票", "无", INVOICE), "tax").score == 6
+    assert tried(routed("发票", "发票", INVOICE), "tax").score == 6
+
+
+def test_the_highest_score_wins_and_of_equal_ones_the_first() -> None:
+    assert routed("无", "发票 噪音", INVOICE, NOISE).lead == "tax"
+    assert routed("无", "发票 噪音", NOISE, INVOICE).lead == "noise"
+    assert routed("噪音", "发票 开票", INVOICE, NOISE).lead == "noise"
+
+
+def test_too_little_evidence_is_none_and_is_said() -> None:
+    route = routed("无", "开票", INVOICE)
+    assert (route.lead, route.rule, tried(route, "tax").out) == (None, None, "too little evidence")
+    assert routed("无", "开票", {**INVOICE, "min_score": 2}).lead == "tax"
+
+
+def test_a_word_that_speaks_against_rules_out_unless_the_hotline_named_the_matter() -> None:
+    careful = {**INVOICE, "not_words": ["彩票"], "when": {"matters": ["tax"]}}
+    assert tried(routed("发票", "彩票", careful), "tax").out == "a word that rules it out"
+    assert routed("发票", "彩票", careful, matter="tax").lead == "tax"
+
+
+def test_the_matter_that_the_hotline_named_decides_over_any_words() -> None:
+    named = rule("tax_matter", when={"matters": ["tax"]})
+    route = routed("噪音 噪音", "投诉噪音", NOISE, named, matter="tax")
+    assert (route.lead, route.matter, tried(route, "tax_matter").score) == ("tax_matter", "tax", 100)
+    assert tried(route, "noise").score == 6
+
+
+def test_a_matter_above_the_named_one_counts_as_named_and_another_one_speaks_against() -> None:
+    wide = rule("wide", when={"matters": ["money"]}, words={"发票": 3})
+    assert routed("无", "无", wide, matter="tax").lead == "wide"
+    assert tried(routed("发票", "无", wide, matter="street"), "wide").out == "another matter"
+    assert routed("发票", "无", wide).lead == "wide"
+
+
+def test_a_named_matter_of_which_no_rule_speaks_goes_to_its_usual_lead() -> None:
+    route = routed("噪音", "无", NOISE, matter="tax")
+    assert (route.lead, route.rule, route.co_handlers) == ("tax_bureau", "matter:tax", ())
+    assert routed("噪音", "无", NOISE, matter="street", district="370102").lead == "lixia"
+    assert routed("噪音", "无", NOISE, matter="street", district="999999").lead is None
+
+
+def test_the_district_leads_where_the_rule_says_so_if_it_is_known() -> None:
+    street = rule("street", "@district", words={"占道": 3}, co_handlers=["police"])
+    assert routed("占道", "无", street, district="370102").lead == "lixia"
+    unknown = routed("占道", "无", street)
+    assert (unknown.lead, unknown.co_handlers, unknown.rule) == (None, (), "street")
+
+
+def test_the_lead_is_not_its_own_co_handler_and_the_rules_matter_is_recorded() -> None:
+    with_help = {**INVOICE, "co_handlers": ["finance", "tax"], "matter": "tax"}
+    assert routed("发票", "无", with_help).co_handlers == ("finance",)
+    assert routed("发票", "无", with_help).matter == "tax"
+
+
+@pytest.mark.parametrize(
+    ("when", "fits", "misses"),
+    [
+        ({"domains": ["consultation"]}, {"domain": "consultation"}, {"domain": "complaint_report"}),
+        ({"districts": ["370102"]}, {"district": "370102"}, {"district": "370103"}),
+        ({"industries": ["C3"]}, {"industry": "C34"}, {"industry": "D44"}),
+        ({"tiers": ["key"]}, {"tier": "key"}, {}),
+        ({"urgency": ["emergency"]}, {"urgency": "emergency"}, {}),
+    ],
+)
+def test_conditions_must_hold(when: dict[str, Any], fits: dict[str, Any], misses: dict[str, Any]) -> None:
+    careful = {**INVOICE, "when": when}
+    assert routed("发票", "无", careful, **fits).lead == "tax"
+    out = tried(routed("发票", "无", careful, **misses), "tax").out
+    assert out is not None and out.startswith("another ")
+
+
+def test_a_rule_without_words_scores_its_minimum() -> None:
+    catch_all = rule("catch_all", when={"domains": ["consultation"]}, min_score=1)
+    assert routed("无", "无", catch_all, INVOICE, domain="consultation").lead == "catch_all"
+    assert routed("发票", "无", catch_all, INVOICE, domain="consultation").lead == "tax"
+
+
+@pytest.mark.parametrize("text", ["發票", "发票", "关于發票问题", "ＡＢ发票"])
+def test_traditional_and_full_width_characters_are_read_as_simplified_ones(text: str) -> None:
+    assert routed(text, "无", INVOICE).lead == "tax"
+
+
+@pytest.mark.parametrize("text", ["VOCs", "vocs", "ＶＯＣｓ"])
+def test_letters_are_read_without_case_or_width(text: str) -> None:
+    assert routed(text, "无", rule("air", words={"vocs": 3})).lead == "air"
+
+
+def test_the_domain_is_inferred_only_when_none_was_given() -> None:
+    given = routed("投诉", "投诉", INVOICE, domain="project_landing")
+    assert (given.domain, given.domain_inferred) == ("project_landing", False)
+    found = routed("投诉", "请问", INVOICE)
+    assert (found.domain, found.domain_inferred) == ("complaint_report", True)
+    assert routed("噪音", "无", INVOICE).domain == "complaint_report"  # a tie: the first in the list
+    assert routed("无", "无", INVOICE).domain == "consultation"  # nothing found: the default
+
+
+def test_with_or_without_explanation_the_route_is_the_same() -> None:
+    city = shipped()
+    for request in requests()[::7]:
+        short, full = city.route(as_request(request)), city.route(as_request(request), explain=True)
+        assert (short.lead, short.rule, short.domain) == (full.lead, full.rule, full.domain)
+        assert {t.rule for t in short.tried} <= {t.rule for t in full.tried}
+        assert len([t for t in full.tried if not t.rule.startswith("matter:")]) == len(city.doc.rules)
+
+
+@pytest.mark.parametrize(
+    ("rules", "path"),
+    [
+        ([rule("a", words={"x": 1}), rule("a", words={"y": 1})], ("rules", 1, "key")),
+        ([rule("a")], ("rules", 0)),
+        ([rule("a", words={"x": 1}, min_score=0)], ("rules", 0, "min_score")),
+        ([rule("a", words={"x": 1}, typo=1)], ("rules", 0, "typo")),
+        ([rule("a", words={"x": "many"})], ("rules", 0, "words", "x")),
+        ([rule("a", when={"domains": ["weather"]})], ("rules", 0, "when", "domains", 0)),
+    ],
+)
+def test_a_wrong_catalogue_is_refused_with_its_path(rules: list[dict[str, Any]], path: tuple[str | int, ...]) -> None:
+    with pytest.raises(DefinitionError) as refused:
+        router(*rules)
+    assert refused.value.path == path
+
+
+def test_departments_and_matters_that_a_rule_names_must_exist() -> None:
+    doc = parse_routing({"default_domain": "consultation", "domains": [], "rules": [rule("a", words={"x": 1})]})
+    check_codes(doc, ["a"], [])
+    with pytest.raises(DefinitionError, match="'a'"):
+        check_codes(doc, ["b"], [])
+
+
+# --- the shipped catalogue -------------------------------------------------------------------------------------------
+
+
+@cache
+def shipped() -> Router:
+    plain = folder()
+    matters = {m["code"]: Matter(m["code"], m.get("parent"), m["lead"]) for m in plain.matters["matters"]}
+    return Router(parse_routing(plain.routing), matters, plain.departments["district_units"], simplify().convert)
+
+
+@cache
+def requests() -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (WORKFLOWS / "demo" / "requests.jsonl").read_text("utf-8").splitlines()]
+
+
+def as_request(body: Mapping[str, Any], *, domain: bool = True) -> Request:
+    enterprise, matter = body["enterprise"], body.get("matter")
+    return Request(
+        title=body["title"],
+        description=body["description"],
+        domain=body.get("domain") if domain else None,
+        matter=matter if matter in {m["code"] for m in folder().matters["matters"]} else None,
+        district=(body.get("location") or {}).get("district") or enterprise.get("district"),
+        industry=enterprise.get("industry"),
+        tier=enterprise.get("tier"),
+        urgency=body.get("urgency", "normal"),
+    )
+
+
+def test_the_shipped_catalogue_finds_lead_and_domain_of_most_real_requests(capsys: pytest.CaptureFixture[str]) -> None:
+    labels: dict[int, tuple[str | None, str]] = YAML(typ="safe", pure=True).load(LABELS)
+    bodies = requests()
+    assert sorted(labels) == list(range(1, len(bodies) + 1))
+    leads: Counter[tuple[str | None, str | None]] = Counter()
+    domains: Counter[tuple[str, str]] = Counter()
+    inferred: Counter[tuple[str, str]] = Counter()
+    for number, body in enumerate(bodies, 1):
+        lead, domain = labels[number]
+        route = shipped().route(as_request(body))
+        leads[lead, route.lead] += 1
+        domains[domain, route.domain] += 1
+        inferred[domain, shipped().route(as_request(body, domain=False)).domain] += 1
+    with capsys.disabled():
+        print()
+        for name, counts in (("lead", leads), ("domain", domains), ("domain from the text alone", inferred)):
+            wrong = [(pair, n) for pair, n in counts.most_common() if pair[0] != pair[1]]
+            print(f"{name}: {share(counts):.1%} right; worst (label, found): {wrong[:6]}")
+    assert share(leads) >= LEAD_FLOOR
+    assert share(domains) >= DOMAIN_FLOOR
+    assert share(inferred) >= INFERRED_FLOOR
+
+
+def share(counts: Counter[Any]) -> float:
+    return sum(n for (label, found), n in counts.items() if label == found) / counts.total()
