@@ -789,10 +789,9 @@ class City:
             case.due_day += form["days"] if approve else 0
             self._will_reply(case, self.step + 2, late=not approve and self.chance(case.key, "late anyway") < 0.3)
         elif approve:
-            case.stage, case.waits_for = "waiting", "pause's end"
+            case.stage = "waiting"
             if self.chance(case.key, "resumes") < 0.65:
                 self._later(case, self.step + DAY * self.between(2, 3, case.key, "resumes when"), "resume")
-            case.waits_for = ""
         else:
             self._will_reply(case, self.step + 2)
 
@@ -1033,8 +1032,9 @@ def _percent(value: float | None) -> str:
 
 def _docket_table(reviews: Sequence[Mapping[str, Any]]) -> Table:
     states = Counter(r["state"] for r in reviews)
-    told = ", ".join(f"{state} {n}" for state, n in states.most_common()) or "empty"
-    table = Table(title=f"Docket: one matter, one discussion 一事一议  ({len(reviews)}: {told})", title_justify="left")
+    told = ", ".join(f"{state} {n}" for state, n in states.most_common()) or "empty 无议题"
+    title = f"Docket: one matter, one discussion 一事一议\n{told}"
+    table = Table(title=title, title_justify="left")
     for name in ("number\n议题", "ticket\n工单", "state\n状态", "grounds\n事由", "measures\n议定事项"):
         table.add_column(name)
     busy = sorted(reviews, key=lambda r: (r["state"] not in {"decided", "completed"}, not r["measures"]))

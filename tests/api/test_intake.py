@@ -150,13 +150,13 @@ async def test_a_known_reference_with_other_content_is_a_conflict_that_names_the
 
 
 @pytest.mark.parametrize("quoted", [False, True])
-async def test_the_same_key_and_body_give_the_same_bytes_again(shared_city: City, quoted: bool) -> None:
+async def test_the_same_key_and_body_give_the_same_bytes_again(city: City, quoted: bool) -> None:
     body, key = request_body(), "9b2e-1 x"
-    first = await post(shared_city, body, f'"{key}"' if quoted else key)
+    first = await post(city, body, f'"{key}"' if quoted else key)
     assert first.status_code == 201
     assert "idempotent-replayed" not in first.headers
-    await shared_city.act(first.json()["id"], "accept", "handler:tax")
-    again = await post(shared_city, json.loads(json.dumps(body, sort_keys=True)), key if quoted else f'"{key}"')
+    await city.act(first.json()["id"], "accept", "handler:tax")
+    again = await post(city, json.loads(json.dumps(body, sort_keys=True)), key if quoted else f'"{key}"')
     assert again.status_code == 201
     assert again.content == first.content
     assert again.headers["idempotent-replayed"] == "true"
@@ -172,37 +172,37 @@ async def test_the_same_key_with_another_body_is_refused(city: City) -> None:
     assert await count(city.dsn, "tickets") == 1
 
 
-async def test_a_kept_answer_is_also_that_of_a_known_reference(shared_city: City) -> None:
+async def test_a_kept_answer_is_also_that_of_a_known_reference(city: City) -> None:
     body = request_body()
-    made = (await post(shared_city, body)).json()
-    first = await post(shared_city, body, "k")
+    made = (await post(city, body)).json()
+    first = await post(city, body, "k")
     assert first.status_code == 200
-    await shared_city.act(made["id"], "accept", "handler:tax")
-    again = await post(shared_city, body, "k")
+    await city.act(made["id"], "accept", "handler:tax")
+    again = await post(city, body, "k")
     assert (again.status_code, again.content) == (200, first.content)
     assert again.headers["idempotent-replayed"] == "true"
-    assert (await post(shared_city, request_body(), "k")).status_code == 422
+    assert (await post(city, request_body(), "k")).status_code == 422
 
 
-async def test_a_refused_request_does_not_use_up_its_key(shared_city: City) -> None:
+async def test_a_refused_request_does_not_use_up_its_key(city: City) -> None:
     body = request_body()
-    assert (await post(shared_city, {**body, "unknown": 1}, "k")).status_code == 422
-    assert (await post(shared_city, body, "k")).status_code == 201
-    assert (await post(shared_city, {**body, "title": "另一件事"}, "k2")).status_code == 409
-    assert (await post(shared_city, request_body(), "k2")).status_code == 201
+    assert (await post(city, {**body, "unknown": 1}, "k")).status_code == 422
+    assert (await post(city, body, "k")).status_code == 201
+    assert (await post(city, {**body, "title": "另一件事"}, "k2")).status_code == 409
+    assert (await post(city, request_body(), "k2")).status_code == 201
 
 
-async def test_a_key_belongs_to_its_client(shared_city: City) -> None:
+async def test_a_key_belongs_to_its_client(city: City) -> None:
     body = request_body()
-    assert (await post(shared_city, body, "k", "one@hotline")).status_code == 201
-    assert (await post(shared_city, request_body(), "k", "two@hotline")).status_code == 201
-    mine = await post(shared_city, body, "k", "one@hotline")
+    assert (await post(city, body, "k", "one@hotline")).status_code == 201
+    assert (await post(city, request_body(), "k", "two@hotline")).status_code == 201
+    mine = await post(city, body, "k", "one@hotline")
     assert mine.headers["idempotent-replayed"] == "true"
 
 
 @pytest.mark.parametrize("key", ["x", "x" * 255, "a b", "~!@#$%^&*()", '"' + "y" * 255 + '"'])
-async def test_a_key_of_1_to_255_printable_characters_is_taken(shared_city: City, key: str) -> None:
-    assert (await post(shared_city, request_body(), key)).status_code == 201
+async def test_a_key_of_1_to_255_printable_characters_is_taken(city: City, key: str) -> None:
+    assert (await post(city, request_body(), key)).status_code == 201
 
 
 @pytest.mark.parametrize("key", ["", '""', "x" * 256, "a\tb", b"\xe4\xb8\xad", b"a\x7fb"])

@@ -603,7 +603,7 @@ def days_by_hand(clock: Clock, cal: Calendar, wanted: int, spans: list[tuple[dat
 def test_T20_explanation_projection_and_counting_by_hand_agree_on_any_ledger(day_end: str) -> None:
     cal = calendar() if day_end == "24:00" else closing_calendar()
 
-    @settings(PROFILE, max_examples=400)
+    @settings(PROFILE, max_examples=250)
     @given(ledgers())
     def agree(clock: Clock) -> None:
         due = clocks.due(clock, cal)
@@ -625,7 +625,7 @@ def test_T20_explanation_projection_and_counting_by_hand_agree_on_any_ledger(day
     agree()
 
 
-@settings(PROFILE, max_examples=150)
+@settings(PROFILE, max_examples=120)
 @given(ledgers())
 def test_T20_what_is_used_at_the_due_instant_is_the_whole_budget_of_hours(clock: Clock) -> None:
     due = clocks.due(clock, calendar())

@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from time import process_time
+from typing import Any
 
 import pytest
 
 from service.core import definitions, effects
 from service.core.definitions import CONTEXT, compile_workflow
+from service.core.draft import Draft
 from service.core.errors import DefinitionError
 from service.usecases.publishing import read_folder
-from tests.builders import WORKFLOWS, Case, folder
+from tests.builders import DISPATCHER, WORKFLOWS, Case, folder
 
 DOMAINS = {"consultation", "project_landing", "business_development", "government_service", "complaint_report"}
 
@@ -45,9 +48,6 @@ def test_the_language_and_the_engine_name_the_same_effects() -> None:
 
 
 def test_conditions_may_read_exactly_what_the_engine_provides() -> None:
-    from service.core.draft import Draft
-    from tests.builders import DISPATCHER
-
     case = Case.opened()
     assert set(Draft(case.ticket, case.env(DISPATCHER)).context()) == CONTEXT
 
@@ -58,9 +58,7 @@ def test_words_bound_by_a_macro_are_not_taken_for_names() -> None:
     compile_workflow(plain)
 
 
-def edited_plain() -> dict:  # type: ignore[type-arg]
-    from copy import deepcopy
-
+def edited_plain() -> dict[str, Any]:
     return deepcopy(dict(folder().workflows["project_landing"]))
 
 
@@ -75,7 +73,7 @@ def copied(tmp_path: Path) -> Path:
     return target
 
 
-def replaced(old: str, new: str) -> Callable[[str], str]:
+def swap(old: str, new: str) -> Callable[[str], str]:
     def change(text: str) -> str:
         assert old in text, old
         return text.replace(old, new, 1)
@@ -90,42 +88,177 @@ def with_line(new: str) -> Callable[[str], str]:
 BASE, LANDING = "city/base.yaml", "city/project_landing.yaml"
 BOMB = "a: &a [x, x, x]\nb: &b [*a, *a, *a]\nc: &c [*b, *b, *b]\n"
 WRONG = {
-    "unknown stage of an action": (BASE, replaced("stages: [accepting]", "stages: [acepting]"), "stages: [acepting]", "actions.accept.stages"),
-    "unknown stage to go to": (BASE, replaced("{accept: by_hand}]\n    to: handling", "{accept: by_hand}]\n    to: handlin"), "to: handlin", "actions.accept.to"),
-    "unknown stage of a branch": (BASE, replaced("to: auditing", "to: audit"), "to: audit", "actions.submit_reply.branches.1.to"),
-    "unknown stage of a breach": (BASE, replaced("{notify: [department]}], to: handling}", "{notify: [department]}], to: handlin}"), "to: handlin", "clocks.accept.breach.to"),
-    "unknown stage of an approval": (BASE, replaced("to: dispatching\n  deny", "to: dispatchin\n  deny"), None, None),
-    "unknown clock to meet": (BASE, replaced("{meet: accept}, {accept: by_hand}", "{meet: acceptt}, {accept: by_hand}"), "acceptt", "actions.accept.effects.0"),
-    "unknown clock to pause": (BASE, replaced("{pause: {clocks: [accept], kind", "{pause: {clocks: [acept], kind"), "acept", "actions.request_return.effects.1"),
-    "unknown clock to excuse": (BASE, replaced("deny: {effects: [{excuse: [resolve]}", "deny: {effects: [{excuse: [resolv]}"), "[resolv]", "approvals.extension.deny.effects.0"),
-    "unknown clock of an approval": (BASE, replaced("clock: return_decision", "clock: returning"), "returning", "approvals.return.clock"),
-    "unknown effect": (BASE, replaced("effects: [assign_to]", "effects: [asign_to]"), "asign_to", "actions.assign.effects.0"),
-    "unknown approval": (BASE, replaced("{request: return}", "{request: retrun}"), "retrun", "actions.request_return.effects.2"),
-    "unknown role": (BASE, replaced("roles: [hotline, dispatcher]", "roles: [hotline, boss]"), "boss", "actions.record_callback.roles.1"),
-    "unknown role to notify": (BASE, replaced("{notify: [reviewer]}", "{notify: [reviewers]}"), "[reviewers]", "clocks.review_decision.rungs.0.effects.0"),
-    "a role to notify that is no list": (BASE, replaced("{start: dispatch}, {notify: [dispatcher]}]\n    to", "{start: dispatch}, {notify: dispatcher}]\n    to"), "{notify: dispatcher}", "open.unrouted.effects.2"),
-    "unknown action of four eyes": (BASE, replaced("not_by: submit_reply", "not_by: reply"), "not_by: reply", "actions.approve_reply.not_by"),
+    "unknown stage of an action": (
+        BASE,
+        swap("stages: [accepting]", "stages: [acepting]"),
+        "stages: [acepting]",
+        "actions.accept.stages",
+    ),
+    "unknown stage to go to": (
+        BASE,
+        swap("{accept: by_hand}]\n    to: handling", "{accept: by_hand}]\n    to: handlin"),
+        "to: handlin",
+        "actions.accept.to",
+    ),
+    "unknown stage of a branch": (
+        BASE,
+        swap("to: auditing", "to: audit"),
+        "to: audit",
+        "actions.submit_reply.branches.1.to",
+    ),
+    "unknown stage of a breach": (
+        BASE,
+        swap("{notify: [department]}], to: handling}", "{notify: [department]}], to: handlin}"),
+        "to: handlin",
+        "clocks.accept.breach.to",
+    ),
+    "unknown stage of an approval": (
+        BASE,
+        swap("      to: dispatching\n    deny", "      to: dispatchin\n    deny"),
+        "to: dispatchin\n",
+        "approvals.return.approve.to",
+    ),
+    "unknown clock to meet": (
+        BASE,
+        swap("{meet: accept}, {accept: by_hand}", "{meet: acceptt}, {accept: by_hand}"),
+        "acceptt",
+        "actions.accept.effects.0",
+    ),
+    "unknown clock to pause": (
+        BASE,
+        swap("{pause: {clocks: [accept], kind", "{pause: {clocks: [acept], kind"),
+        "acept",
+        "actions.request_return.effects.1",
+    ),
+    "unknown clock to excuse": (
+        BASE,
+        swap("deny: {effects: [{excuse: [resolve]}", "deny: {effects: [{excuse: [resolv]}"),
+        "[resolv]",
+        "approvals.extension.deny.effects.0",
+    ),
+    "unknown clock of an approval": (
+        BASE,
+        swap("clock: return_decision", "clock: returning"),
+        "returning",
+        "approvals.return.clock",
+    ),
+    "unknown effect": (
+        BASE,
+        swap("effects: [assign_to]", "effects: [asign_to]"),
+        "asign_to",
+        "actions.assign.effects.0",
+    ),
+    "unknown approval": (
+        BASE,
+        swap("{request: return}", "{request: retrun}"),
+        "retrun",
+        "actions.request_return.effects.2",
+    ),
+    "unknown role": (
+        BASE,
+        swap("roles: [hotline, dispatcher]", "roles: [hotline, boss]"),
+        "boss",
+        "actions.record_callback.roles.1",
+    ),
+    "unknown role to notify": (
+        BASE,
+        swap("{notify: [reviewer]}", "{notify: [reviewers]}"),
+        "[reviewers]",
+        "clocks.review_decision.rungs.0.effects.0",
+    ),
+    "a role to notify that is no list": (
+        BASE,
+        swap("{start: dispatch}, {notify: [dispatcher]}]\n    to", "{start: dispatch}, {notify: dispatcher}]\n    to"),
+        "{notify: dispatcher}",
+        "open.unrouted.effects.2",
+    ),
+    "unknown action of four eyes": (
+        BASE,
+        swap("not_by: submit_reply", "not_by: reply"),
+        "not_by: reply",
+        "actions.approve_reply.not_by",
+    ),
     "unknown key": (LANDING, with_line("colour: red\n"), "colour: red", "colour"),
-    "unknown key deep inside": (BASE, replaced("rework_budget: 8", "rework_buget: 8"), "rework_buget", "clocks.resolve.rework_buget"),
-    "a rung of two kinds": (BASE, replaced("{name: yellow, before: 1,", "{name: yellow, before: 1, after: 1,"), "before: 1, after: 1", "clocks.resolve.rungs.1"),
-    "a rung that stands twice": (BASE, replaced("{name: yellow, before: 1,", "{name: warning, before: 1,"), "name: warning, before", "clocks.resolve.rungs.1.name"),
-    "an ambiguous budget": (BASE, replaced("budget: 15\n", "budget: PT15\n"), "budget: PT15", "clocks.resolve.budget"),
-    "hours for a clock of days": (BASE, replaced("budget: 15\n", "budget: PT15H\n"), "budget: PT15H", "clocks.resolve.budget"),
-    "a bare number of hours": (BASE, replaced("budget: PT2H\n", "budget: 2\n"), "budget: 2", "clocks.contact.budget"),
-    "a budget of nothing": (BASE, replaced("budget: 15\n", "budget: 0\n"), "budget: 0", "clocks.resolve.budget"),
-    "an extension of a clock of hours": (BASE, replaced("{extend: resolve}", "{extend: contact}"), "{extend: contact}", "approvals.extension.approve.effects.1"),
-    "an extension outside an approval": (BASE, replaced("effects: [assign_to]", "effects: [{extend: resolve}]"), "[{extend: resolve}]", "actions.assign.effects.0"),
-    "a bad condition": (BASE, replaced('leg.role == "lead" && !pending.return\n', 'leg.role == "lead" &&\n'), '"lead" &&', "actions.accept.guard"),
-    "a condition about something unknown": (BASE, replaced('leg.role == "lead" && !pending.return\n', 'legg.role == "lead"\n'), "legg.role", "actions.accept.guard"),
-    "a bad form": (BASE, replaced("{type: integer, minimum: 1, maximum: 10}", "{type: whole, minimum: 1}"), None, "actions.request_extension.form"),
-    "branches and effects at once": (BASE, replaced("  log_contact:\n", "  log_contact:\n    to: handling\n"), "log_contact:", "actions.log_contact"),
-    "an effect of two names": (BASE, replaced("effects: [assign_to]", "effects: [{meet: accept, start: accept}]"), "{meet: accept, start", "actions.assign.effects.0"),
-    "a clock named by a list": (BASE, replaced("effects: [assign_to]", "effects: [{start: [accept]}]"), "{start: [accept]}", "actions.assign.effects.0"),
-    "a missing key": (BASE, replaced("calendar: cn-jinan\n", ""), None, "calendar"),
+    "unknown key deep inside": (
+        BASE,
+        swap("rework_budget: 8", "rework_buget: 8"),
+        "rework_buget",
+        "clocks.resolve.rework_buget",
+    ),
+    "a rung of two kinds": (
+        BASE,
+        swap("{name: yellow, before: 1,", "{name: yellow, before: 1, after: 1,"),
+        "before: 1, after: 1",
+        "clocks.resolve.rungs.1",
+    ),
+    "a rung that stands twice": (
+        BASE,
+        swap("{name: yellow, before: 1,", "{name: warning, before: 1,"),
+        "name: warning, before",
+        "clocks.resolve.rungs.1.name",
+    ),
+    "an ambiguous budget": (BASE, swap("budget: 15\n", "budget: PT15\n"), "budget: PT15", "clocks.resolve.budget"),
+    "hours for a clock of days": (
+        BASE,
+        swap("budget: 15\n", "budget: PT15H\n"),
+        "budget: PT15H",
+        "clocks.resolve.budget",
+    ),
+    "a bare number of hours": (BASE, swap("budget: PT2H\n", "budget: 2\n"), "budget: 2", "clocks.contact.budget"),
+    "a budget of nothing": (BASE, swap("budget: 15\n", "budget: 0\n"), "budget: 0", "clocks.resolve.budget"),
+    "an extension of a clock of hours": (
+        BASE,
+        swap("{extend: resolve}", "{extend: contact}"),
+        "{extend: contact}",
+        "approvals.extension.approve.effects.1",
+    ),
+    "an extension outside an approval": (
+        BASE,
+        swap("effects: [assign_to]", "effects: [{extend: resolve}]"),
+        "[{extend: resolve}]",
+        "actions.assign.effects.0",
+    ),
+    "a bad condition": (
+        BASE,
+        swap('leg.role == "lead" && !pending.return\n', 'leg.role == "lead" &&\n'),
+        '"lead" &&',
+        "actions.accept.guard",
+    ),
+    "a condition about something unknown": (
+        BASE,
+        swap('leg.role == "lead" && !pending.return\n', 'legg.role == "lead"\n'),
+        "legg.role",
+        "actions.accept.guard",
+    ),
+    "a bad form": (
+        BASE,
+        swap("{type: integer, minimum: 1, maximum: 10}", "{type: whole, minimum: 1}"),
+        None,
+        "actions.request_extension.form",
+    ),
+    "branches and effects at once": (
+        BASE,
+        swap("  log_contact:\n", "  log_contact:\n    to: handling\n"),
+        "log_contact:",
+        "actions.log_contact",
+    ),
+    "an effect of two names": (
+        BASE,
+        swap("effects: [assign_to]", "effects: [{meet: accept, start: accept}]"),
+        "{meet: accept, start",
+        "actions.assign.effects.0",
+    ),
+    "a clock named by a list": (
+        BASE,
+        swap("effects: [assign_to]", "effects: [{start: [accept]}]"),
+        "{start: [accept]}",
+        "actions.assign.effects.0",
+    ),
+    "a missing key": (BASE, swap("calendar: cn-jinan\n", ""), None, "calendar"),
     "a calendar that is missing": (LANDING, with_line("calendar: cn-moon\n"), "calendar: cn-moon", "calendar"),
-    "a parent that is missing": (LANDING, replaced("extends: base", "extends: ground"), "extends: ground", "extends"),
+    "a parent that is missing": (LANDING, swap("extends: base", "extends: ground"), "extends: ground", "extends"),
     "extends in a circle": (BASE, with_line("extends: project_landing\n"), None, "extends"),
-    "a key used twice": (LANDING, replaced("key: project_landing", "key: consultation"), "key: consultation", "key"),
+    "a key used twice": (LANDING, swap("key: project_landing", "key: consultation"), "key: consultation", "key"),
     "a key written twice": (LANDING, with_line("extends: base\n"), "extends: base\n", ""),
     "an alias bomb": (LANDING, with_line(BOMB), "a: &a", ""),
     "an alias in block style": (LANDING, with_line("x: &x\n  - 1\n"), "x: &x", ""),
@@ -133,11 +266,31 @@ WRONG = {
     "a date that does not exist": (LANDING, with_line("x: 2026-02-30\n"), None, ""),
     "a list instead of a mapping": (LANDING, lambda _: "- a\n", "- a", ""),
     "a file over 1 MB": (LANDING, with_line("#" + "x" * 1_000_000), None, ""),
-    "a department that a rule names": ("routing.yaml", replaced("lead: enterprise_service_centre", "lead: moon"), "lead: moon", "lead"),
-    "a department that a matter names": ("matters.yaml", replaced("lead: investment_promotion", "lead: moon"), "lead: moon", "matters.0.lead"),
-    "a parent that is no matter": ("matters.yaml", replaced("parent: project_matters", "parent: moon"), "parent: moon", "matters.1.parent"),
-    "a calendar without working time": ("calendars/cn-jinan.yaml", lambda t: re.sub(r"(?m)^  ...: \[\[.*$", "", t), None, "week"),
-}  # fmt: skip
+    "a department that a rule names": (
+        "routing.yaml",
+        swap("lead: enterprise_service_centre", "lead: moon"),
+        "lead: moon",
+        "lead",
+    ),
+    "a department that a matter names": (
+        "matters.yaml",
+        swap("lead: investment_promotion", "lead: moon"),
+        "lead: moon",
+        "matters.0.lead",
+    ),
+    "a parent that is no matter": (
+        "matters.yaml",
+        swap("parent: project_matters", "parent: moon"),
+        "parent: moon",
+        "matters.1.parent",
+    ),
+    "a calendar without working time": (
+        "calendars/cn-jinan.yaml",
+        lambda t: re.sub(r"(?m)^  ...: \[\[.*$", "", t),
+        None,
+        "week",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", WRONG)
