@@ -40,7 +40,7 @@ client_app = typer.Typer(no_args_is_help=True, help="Machines that call the API 
 app.add_typer(workflows_app, name="workflows")
 app.add_typer(audit_app, name="audit")
 app.add_typer(client_app, name="client")
-err = Console(stderr=True)
+err = Console(stderr=True, soft_wrap=True)
 READY_SECONDS = 60.0
 
 
@@ -64,13 +64,17 @@ def demo(
     """Start everything in a sandbox and do the main job: post, route, handle over weeks, escalate, report."""
     from service import demo as show
 
+    try:
+        bodies = list(show.read_requests(requests or show.SHIPPED))
+    except show.DemoFailed as error:
+        _fail(str(error))
     os.environ["JIEBAN_SANDBOX"] = "1"
     settings = Settings()
     with _running(settings) as running:
         running.announce()
         tokens = {name: _token(settings, name) for name in show.ROLES}
         try:
-            show.run(running.url, tokens, lambda who: _token(settings, who), requests, weeks, clients, seed)
+            show.run(running.url, tokens, lambda who: _token(settings, who), bodies, weeks, clients, seed)
         except show.DemoFailed as error:
             err.print(f"[red]The demo stopped:[/] {error}")
             raise typer.Exit(1) from None

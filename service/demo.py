@@ -54,17 +54,16 @@ def run(
     url: str,
     tokens: Mapping[str, str],
     mint: Callable[[str], str],
-    requests: Path | None,
+    bodies: Sequence[dict[str, Any]],
     weeks: int,
     clients: int,
     seed: int,
 ) -> None:
     """Drive the running sandbox at `url`. `tokens`: one for each of ROLES; `mint` makes those of the handlers.
 
-    Raises DemoFailed when a request file cannot be read or the service gives an answer that nothing explains.
+    `bodies`: what `read_requests` gave. Raises DemoFailed when the service gives an answer that nothing explains.
     """
     console = Console(width=None if Console().is_terminal else WIDTH, highlight=False)
-    bodies = list(read_requests(requests or SHIPPED))
     asyncio.run(_show(console, url, tokens, mint, bodies, weeks, clients, seed))
 
 
@@ -105,8 +104,8 @@ def read_requests(path: Path) -> Iterator[dict[str, Any]]:
         if not line.strip():
             continue
         try:
-            # NaN and Infinity are no JSON; kept as words they still reach the ticket
-            row = json.loads(line, parse_constant=str)
+            # NaN, Infinity and 1e999 are nothing that JSON can carry on; as words they still reach the ticket
+            row = _clean(json.loads(line, parse_constant=str, parse_float=_finite))
         except (ValueError, RecursionError) as error:
             raise DemoFailed(f"{path}, line {number}: not JSON ({error})") from None
         if not isinstance(row, dict):
@@ -119,6 +118,21 @@ def read_requests(path: Path) -> Iterator[dict[str, Any]]:
         yield body
     if not seen:
         raise DemoFailed(f"{path} holds no requests")
+
+
+def _finite(text: str) -> float | str:
+    return float(text) if math.isfinite(float(text)) else text
+
+
+def _clean(value: Any) -> Any:
+    """Without what no text in UTF-8 or in the database can hold: NUL and halves of surrogate pairs."""
+    if isinstance(value, str):
+        return value.replace("\x00", "").encode("utf-8", "replace").decode()
+    if isinstance(value, list):
+        return [_clean(v) for v in value]
+    if isinstance(value, dict):
+        return {_clean(k): _clean(v) for k, v in value.items()}
+    return value
 
 
 CONTRACT = frozenset(
@@ -134,25 +148,32 @@ REFERENCE_KEYS = ("id", "reference", "number", "编号")
 def as_body(row: Mapping[str, Any], line: int) -> dict[str, Any]:
     """A row in the contract's form is taken as it is; of any other, the fields that mean the same are found."""
     if isinstance(row.get("source"), dict) and isinstance(row.get("enterprise"), dict):
-        source = {"system": "file", "reference": f"line-{line:05d}", **row["source"]}
+        source = {"system": "file", **row["source"]}
+        source["reference"] = str(source.get("reference") or f"line-{line:05d}")
+        body = {**{k: v for k, v in row.items() if k in CONTRACT}, "source": source}
         unknown = {k: v for k, v in row.items() if k not in CONTRACT}
-        extra = {"extra": {**(row.get("extra") or {}), **unknown}} if unknown else {}
-        return {**{k: v for k, v in row.items() if k in CONTRACT}, **extra, "source": source}
+        return {**body, "extra": {**unknown, **(row.get("extra") or {})}} if unknown else body
     text = _first(row, TEXT_KEYS) or json.dumps(row, ensure_ascii=False)
     title = _first(row, TITLE_KEYS) or text.strip()[:60]
     reference = _first(row, REFERENCE_KEYS) or f"line-{line:05d}"
     system = re.sub(r"[^\x21-\x7e]+", "-", _first(row, ("source", "system", "来源"))).strip("-")
     # each row an enterprise of its own: two callers nobody knows are not the same caller
     name = _first(row, NAME_KEYS) or f"{UNNAMED}（{reference}）"
-    # the time at which the original came is years ago; as its own it would be overdue at once
-    kept = {k: v for k, v in row.items() if k not in {"title", "description", "text", "id", "source"}}
+    used = {"title", "description", "text", "id", "source"}
+    kept = {k: v for k, v in row.items() if k not in used or not isinstance(v, str)}
+    # received_at stays among these: the original came years ago, and as the ticket's own it would be overdue at once
+    extra = {k[:200]: v if _small(v) else json.dumps(v, ensure_ascii=False)[:2000] for k, v in list(kept.items())[:200]}
     return {
         "source": {"system": system[:64] or "file", "reference": reference[:110], "channel": "file"},
         "title": title[:500],
         "description": text[:20_000],
         "enterprise": {"name": name[:200]},
-        "extra": json.loads(json.dumps(kept).replace("\\u0000", "")),
+        "extra": extra,
     }
+
+
+def _small(value: Any) -> bool:
+    return not isinstance(value, list | dict) and (not isinstance(value, int) or abs(value) < 2**53)
 
 
 def _first(row: Mapping[str, Any], keys: Iterable[str]) -> str:
@@ -161,7 +182,7 @@ def _first(row: Mapping[str, Any], keys: Iterable[str]) -> str:
         if isinstance(value, int | float) and not isinstance(value, bool):
             value = str(value)
         if isinstance(value, str) and value.strip():
-            return value.replace("\x00", "").strip()
+            return value.strip()
     return ""
 
 
@@ -305,12 +326,12 @@ REASONS = {
     "escalate": "涉及多个单位和历史遗留问题，单一部门无法解决，提请一事一议。",
 }
 MEASURES = ("制定专项解决方案并报批", "协调落实相关指标与资金", "完成现场整改并经企业确认")
-TITLES_EN = {
-    "project_landing": "project landing 项目落地",
-    "business_development": "business development 经营发展",
-    "government_service": "government services 政府服务",
-    "complaint_report": "complaints and reports 投诉举报",
-    "consultation": "consultation and help 咨询求助",
+DOMAINS = {
+    "project_landing": "landing 项目落地",
+    "business_development": "development 经营发展",
+    "government_service": "services 政府服务",
+    "complaint_report": "complaints 投诉举报",
+    "consultation": "consultation 咨询求助",
 }
 
 
@@ -412,9 +433,8 @@ class City:
         self.requests = len(bodies)
         arriving = math.ceil(self.total_days / 2)
         for n, body in enumerate(bodies):
-            reference = body["source"]["reference"] if "reference" in body["source"] else f"request-{n + 1:05d}"
             day = min(n * arriving // len(bodies), arriving - 1)
-            slot = POST_SLOTS[0] if self.chance(reference, "arrival") < 0.55 else POST_SLOTS[1]
+            slot = POST_SLOTS[0] if self.chance(body["source"]["reference"], "arrival") < 0.55 else POST_SLOTS[1]
             self.arrivals[day * DAY + slot].append(body)
 
     async def _must(self, path: str, **params: Any) -> Any:
@@ -426,23 +446,33 @@ class City:
     async def live(self, tell: Tell) -> None:
         """All steps, one after the other; the clock moves first, then everybody whose hour it is acts."""
         for step in range(self.steps):
-            self.step, slot = step, step % DAY
-            await self._advance()
-            await self._post(self.arrivals.pop(self.step, []))
-            if slot == 0:
-                await self._look_round()
-            if slot in DISPATCH_SLOTS:
-                await self._dispatch()
-            if slot == APPROVAL_SLOT:
-                await self._decide_requests()
-            if slot == REVIEW_SLOT and self.days[self.step // DAY].weekday() in REVIEW_WEEKDAYS:
-                await self._docket()
-            await self._handle()
-            if slot in AUDIT_SLOTS:
-                await self._audit()
-            if slot == CALLBACK_SLOT:
-                await self._call_back()
+            self.step = step
+            duties = list(self._duties(step % DAY))
+            if duties or step % DAY == DAY - 1:
+                await self._advance()
+            for duty in duties:
+                await duty()
             tell()
+
+    def _duties(self, slot: int) -> Iterator[Callable[[], Awaitable[None]]]:
+        """What is to be done at this step, in order. An hour at which nobody has anything to do is passed over."""
+        stages = {c.stage for c in self.cases.values()}
+        if self.step in self.arrivals:
+            yield self._post
+        if slot == 0 and stages & {"accepting", "handling", "waiting"}:
+            yield self._look_round
+        if slot in DISPATCH_SLOTS and "dispatching" in stages:
+            yield self._dispatch
+        if slot == APPROVAL_SLOT and any(c.waits_for in {"return", "extension", "pause"} for c in self.cases.values()):
+            yield self._decide_requests
+        if slot == REVIEW_SLOT and self.days[self.step // DAY].weekday() in REVIEW_WEEKDAYS:
+            yield self._docket
+        if self.step in self.agenda:
+            yield self._handle
+        if slot in AUDIT_SLOTS and "auditing" in stages:
+            yield self._audit
+        if slot == CALLBACK_SLOT and stages & {"callback", "reviewing"}:
+            yield self._call_back
 
     async def _advance(self) -> None:
         """To this step's hour, unless it took so long to get here that it has come by itself."""
@@ -457,7 +487,8 @@ class City:
 
     # --- requests come in
 
-    async def _post(self, bodies: Sequence[dict[str, Any]]) -> None:
+    async def _post(self) -> None:
+        bodies = self.arrivals.pop(self.step)
         waiting = iter(bodies)
 
         async def client() -> None:
@@ -468,7 +499,7 @@ class City:
 
     async def _post_one(self, body: dict[str, Any]) -> None:
         key = body["source"]["reference"]
-        body = {**body, "source": {**body["source"], "reference": f"{self.prefix}{key}"}}
+        body = {**body, "source": {**body["source"], "reference": f"{self.prefix}{key}"[:128]}}
         answer = await self.api.post_ticket(body, f"{self.run_id}-{hashlib.sha256(key.encode()).hexdigest()[:32]}")
         self.posted += 1
         if not answer.is_success:
@@ -532,7 +563,7 @@ class City:
         if dice < (0.5 if mood == "late" else 0.94):
             begin = self.step + (1 if dice < 0.8 else 2)
             self._later(case, begin, "accept")
-        slow = self.chance(*key, "slow contact") < (0.4 if mood == "late" else 0.06)
+        slow = self.chance(*key, "slow contact") < (0.3 if mood == "late" else 0.03)
         self._later(case, begin + (self.between(3, 9, *key, "contact") if slow else 0), "contact")
         ready = begin + (self.between(DAY, 2 * DAY, *key, "opinion") if slow else self.between(1, 5, *key, "opinion"))
         self._later(case, ready, "plan")
@@ -569,7 +600,7 @@ class City:
     async def _handle(self) -> None:
         """What is due by the agenda: each ticket's acts in their order, the tickets side by side."""
         due: dict[str, list[Act]] = defaultdict(list)
-        for act in self.agenda.pop(self.step, []):
+        for act in self.agenda.pop(self.step):
             due[act[0].id].append(act)
         await asyncio.gather(*(self._handle_one(acts) for acts in due.values()))
 
@@ -728,9 +759,8 @@ class City:
     # --- the dispatcher
 
     async def _dispatch(self) -> None:
-        if any(c.stage == "dispatching" for c in self.cases.values()):
-            cases = await self._queue("dispatcher", "dispatch")
-            await asyncio.gather(*(self._dispatch_one(case) for case in cases))
+        cases = await self._queue("dispatcher", "dispatch")
+        await asyncio.gather(*(self._dispatch_one(case) for case in cases))
 
     async def _dispatch_one(self, case: Case) -> None:
         since = case.first_seen(f"dispatch{case.plan}", self.step)
@@ -756,10 +786,9 @@ class City:
         return self.pick([u for u in pool if u not in avoid] or list(self.units), case.key, besides, "unit")
 
     async def _decide_requests(self) -> None:
-        if any(c.waits_for in {"return", "extension", "pause"} for c in self.cases.values()):
-            pending = await self.api.items("dispatcher", "/v1/approvals", state="pending")
-            own = [(self.cases[a["ticket"]["id"]], a) for a in pending if a["ticket"]["id"] in self.cases]
-            await asyncio.gather(*(self._decide_request(case, a) for case, a in own))
+        pending = await self.api.items("dispatcher", "/v1/approvals", state="pending")
+        own = [(self.cases[a["ticket"]["id"]], a) for a in pending if a["ticket"]["id"] in self.cases]
+        await asyncio.gather(*(self._decide_request(case, a) for case, a in own))
 
     async def _decide_request(self, case: Case, approval: Mapping[str, Any]) -> None:
         kind = approval["kind"]
@@ -796,9 +825,8 @@ class City:
             self._will_reply(case, self.step + 2)
 
     async def _audit(self) -> None:
-        if any(c.stage == "auditing" for c in self.cases.values()):
-            cases = await self._queue("dispatcher", "audit")
-            await asyncio.gather(*(self._audit_one(case) for case in cases))
+        cases = await self._queue("dispatcher", "audit")
+        await asyncio.gather(*(self._audit_one(case) for case in cases))
 
     async def _audit_one(self, case: Case) -> None:
         since = case.first_seen("audit", self.step)
@@ -808,7 +836,7 @@ class City:
             case.rejected_in = case.round
             if await self._act(case, "dispatcher", "reject_reply", {"reason": "答复未回应企业的主要诉求，请补充。"}):
                 case.plan += 1
-                step = self.step + self.between(2, 10, case.key, case.round, "again")
+                step = self.step + self.between(2, 6, case.key, case.round, "again")
                 self._later(case, step, "reply")
         else:
             await self._act(case, "dispatcher", "approve_reply", {})
@@ -883,7 +911,7 @@ class City:
             return
         for unit in units:
             if self.chance(case.key, unit, "silent") >= 0.1:
-                step = self.step + self.between(4, 2 * DAY + 5, case.key, unit, "opinion when")
+                step = self.step + self.between(4, 13, case.key, unit, "opinion when")
                 self._later(case, step, "opinion", (review["id"], unit), plan=-1)
 
     async def _decide(self, case: Case, review: Mapping[str, Any]) -> None:
@@ -977,8 +1005,8 @@ COLUMNS = (
     ("on_time_completion_rate", "按时办结", "on time"),
     ("late_completion_rate", "逾期办结", "late"),
     ("overdue_rate", "超期未结", "overdue"),
-    ("resolution_rate", "解决", "solved"),
     ("satisfaction_rate", "满意", "satisfied"),
+    ("resolution_rate", "解决", "solved"),
     ("return_rate", "退单", "returned"),
     ("extension_rate", "延期", "extended"),
 )
@@ -992,37 +1020,39 @@ async def _tables(console: Console, api: Api, city: City, weeks: int) -> None:
     by_domain = await api.get("supervisor", "/v1/reports/sla", group_by="domain", **params)
     if by_unit is not None:
         told = {code: unit["title"]["zh"] for code, unit in city.units.items()}
-        console.print(_sla("SLA by department 各单位办理情况", "department", by_unit, told))
+        console.print(_sla("SLA by department 各单位办理情况", "department", by_unit, told, console.width))
     if by_domain is not None:
-        console.print(_sla("SLA by domain 各类诉求办理情况", "domain", by_domain, TITLES_EN))
+        console.print(_sla("SLA by domain 各类诉求办理情况", "domain", by_domain, DOMAINS, console.width))
     reviews = await api.items("reviewer", "/v1/reviews")
     console.print(_docket_table(reviews))
     console.print(_routing(city))
 
 
-def _sla(title: str, key: str, report: Mapping[str, Any], names: Mapping[str, str]) -> Table:
+def _sla(title: str, key: str, report: Mapping[str, Any], names: Mapping[str, str], width: int) -> Table:
+    """The first columns are the most telling ones; a narrow terminal shows fewer."""
+    columns = COLUMNS[: max(3, (width - 38) // 11)]
     table = Table(title=title, title_justify="left")
     table.add_column(f"{key}\n{'单位' if key == 'department' else '类别'}", overflow="fold")
     table.add_column("due\n应办结", justify="right")
-    for _, zh, en in COLUMNS:
+    for _, zh, en in columns:
         table.add_column(f"{en}\n{zh}", justify="right")
+
+    def row(name: str, figures: Mapping[str, Any], style: str | None = None) -> None:
+        table.add_row(name, str(_due(figures)), *(_percent(figures[c[0]]["value"]) for c in columns), style=style)
+
     groups = sorted(report["groups"], key=lambda g: (-_due(g["figures"]), str(g["key"][key])))
     for group in groups[:TOP]:
         code = group["key"][key]
-        table.add_row(names.get(code, code or "未派单 none"), *_cells(group["figures"]))
+        row(names.get(code, code or "未派单 none"), group["figures"])
     if len(groups) > TOP:
         table.add_row(f"… {len(groups) - TOP} more 其他")
     table.add_section()
-    table.add_row("total 合计", *_cells(report["total"]["figures"]), style="bold")
+    row("total 合计", report["total"]["figures"], "bold")
     return table
 
 
 def _due(figures: Mapping[str, Any]) -> int:
     return int(figures["on_time_completion_rate"]["denominator"])
-
-
-def _cells(figures: Mapping[str, Any]) -> list[str]:
-    return [str(_due(figures)), *(_percent(figures[name]["value"]) for name, _, _ in COLUMNS if name in figures)]
 
 
 def _percent(value: float | None) -> str:

@@ -107,7 +107,7 @@ async def get_problem(slug: str) -> Response:
 
 
 @router.get("/livez", include_in_schema=False)
-@router.get("/healthz")
+@router.get("/healthz", response_class=PlainTextResponse)
 async def healthz() -> Response:
     """The process answers; asks nothing of the database."""
     return PlainTextResponse("ok\n")

@@ -25,7 +25,10 @@ async def get_sla(
     to: Annotated[str | None, Query(max_length=40, description="a date (included) or an instant (excluded)")] = None,
     as_of: Annotated[str | None, Query(max_length=40)] = None,
     group_by: Annotated[
-        str | None, Query(max_length=60, description="department, domain, district; with commas")
+        str | None,
+        Query(
+            max_length=60, description="department, domain, district, month, origin (new or carried over); with commas"
+        ),
     ] = None,
     format_: Annotated[Literal["json", "csv"], Query(alias="format")] = "json",
 ) -> Response:
@@ -52,12 +55,13 @@ async def get_sla_tickets(
     domain: Text = None,
     district: Text = None,
     month: Text = None,
+    origin: Annotated[Literal["carried_over", "new"] | None, Query()] = None,
     limit: Limit = 50,
     cursor: Annotated[str | None, Query(max_length=400)] = None,
 ) -> Response:
     """Exactly the tickets that a figure of the report counts."""
     require(actor, "reports:read")
-    given = {"department": department, "domain": domain, "district": district, "month": month}
+    given = {"department": department, "domain": domain, "district": district, "month": month, "origin": origin}
     filters = {name: value for name, value in given.items() if value is not None}
     listed = await reports.sla_tickets(
         house,

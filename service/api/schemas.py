@@ -225,7 +225,7 @@ class Advance(Body):
 
 class RoutingTry(Body):
     title: Filled500
-    description: Long = ""
+    description: Text20000 = ""
     domain: Domain | None = None
     matter: Code | None = None
     urgency: Literal["normal", "urgent", "emergency"] = "normal"

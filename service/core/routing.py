@@ -90,6 +90,7 @@ class Tried:
     score: int
     words: tuple[str, ...]
     out: str | None
+    lead: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +172,7 @@ class Router:
         if named is not None and best_score < MATTER_BONUS:
             # no rule speaks of the matter that the hotline named: its usual lead in the tree of matters does
             best, lead, chosen = None, self._unit(named.lead, request), f"matter:{request.matter}"
-            tried.append(Tried(chosen, MATTER_BONUS, (), None if lead else "the district is not known"))
+            tried.append(Tried(chosen, MATTER_BONUS, (), None if lead else "the district is not known", named.lead))
         else:
             lead, chosen = (self._unit(best.lead, request), best.key) if best else (None, None)
         return Route(
@@ -226,14 +227,14 @@ class Router:
         named = bool(lineage & set(rule.when.matters))
         failed = _failed_condition(rule.when, request, domain, lineage)
         if failed:
-            return Tried(rule.key, 0, (), failed)
+            return Tried(rule.key, 0, (), failed, rule.lead)
         if not named and not_words and (not_words & title or not_words & body):
-            return Tried(rule.key, 0, (), "a word that rules it out")
+            return Tried(rule.key, 0, (), "a word that rules it out", rule.lead)
         points, hits = score(words, title, body)
         points += MATTER_BONUS if named else 0
         if not words and not named:
             points = rule.min_score
-        return Tried(rule.key, points, hits, None if points >= rule.min_score else "too little evidence")
+        return Tried(rule.key, points, hits, None if points >= rule.min_score else "too little evidence", rule.lead)
 
     def _unit(self, lead: str, request: Request) -> str | None:
         return lead if lead != DISTRICT else self._units.get(request.district or "")

@@ -22,7 +22,7 @@ from service.core.errors import Busy, Invalid
 from service.core.model import SYSTEM, Actor
 from service.db import audit, tickets
 from service.db import clocks as timers
-from service.db.session import Collision, Tx, Unavailable
+from service.db.session import Tx, Unavailable
 from service.usecases import views
 from service.usecases.house import House
 
@@ -52,7 +52,7 @@ async def fire_due(house: House, *, limit: int = BATCH) -> Fired:
             ids = await timers.due_tickets(tx, tx.now, limit, [])
             ids = await timers.lock_free(tx, ids)
             return await _fire(house, tx, ids)
-    except (Busy, Collision):
+    except Busy:
         return NOTHING
     except Unavailable:
         raise
@@ -68,7 +68,7 @@ async def _fire_alone(house: House, ticket_id: str) -> Fired:
     try:
         async with house.db.transaction(SYSTEM) as tx:
             return await _fire(house, tx, await timers.lock_free(tx, [ticket_id]))
-    except (Busy, Collision):
+    except Busy:
         return NOTHING
     except Unavailable:
         raise

@@ -282,6 +282,12 @@ async def ticket(shared_city: City) -> str:
     return str((await shared_city.ticket())["id"])
 
 
+@pytest.fixture(scope="module")
+async def toy(shared_city: City) -> str:
+    """A ticket that may change."""
+    return str((await shared_city.ticket())["id"])
+
+
 async def send(city: City, path: str, body: bytes, who: str | None = HOTLINE, **headers: str) -> httpx.Response:
     return await city.request("POST", path, who, content=body, headers={**JSON, **headers})
 
@@ -469,10 +475,11 @@ async def test_an_if_match_of_no_version_is_412(shared_city: City, ticket: str, 
 texts = st.text(alphabet=st.characters(codec="utf-8"), max_size=30) | st.sampled_from(
     ["\0", PHONE, "a\0", "𠮷", "2026"]
 )
+names = st.text(alphabet=st.characters(codec="utf-8"), max_size=8)  # a name is told: the pointer names the field
 numbers = st.integers() | st.floats() | st.sampled_from([10**40, -(2**63), 2**63, 1e308])
 anything = st.recursive(
     st.none() | st.booleans() | numbers | texts,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(names, inner, max_size=4),
     max_leaves=12,
 )
 FIELDS = [f.strip("/").split("/") for f in (*TEXT_FIELDS, "/source/received_at", "/extra", "/domain", "/urgency")]
@@ -492,7 +499,7 @@ def intakes(draw: st.DrawFn) -> dict[str, Any]:
     return body
 
 
-FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+FUZZ = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @FUZZ
@@ -523,10 +530,8 @@ NAMES = [
     | anything,
     who=st.sampled_from([DISPATCHER, "handler:tax", HOTLINE]),
 )
-async def test_no_form_whatever_breaks_the_house(
-    shared_city: City, ticket: str, action: str, form: Any, who: str
-) -> None:
-    answer = await send(shared_city, f"/v1/tickets/{ticket}/actions/{action}", json.dumps(form).encode(), who)
+async def test_no_form_whatever_breaks_the_house(shared_city: City, toy: str, action: str, form: Any, who: str) -> None:
+    answer = await send(shared_city, f"/v1/tickets/{toy}/actions/{action}", json.dumps(form).encode(), who)
     assert answer.status_code in {200, 400, 403, 404, 409, 422}, (answer.status_code, answer.text)
     if answer.status_code >= 400:
         check(answer, answer.status_code)

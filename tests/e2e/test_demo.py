@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from service import demo
+from service.api.schemas import NewTicket
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FOREIGN = [
@@ -129,6 +130,20 @@ def test_a_row_in_the_form_of_the_contract_is_taken_as_it_is() -> None:
     assert demo.as_body({**row, "note": 1}, 1)["extra"] == {"note": 1}
     del row["source"]["reference"]  # type: ignore[attr-defined]
     assert demo.as_body(row, 7)["source"]["reference"] == "line-00007"
+
+
+def test_what_json_or_utf8_cannot_carry_does_not_stop_the_demo(tmp_path: Path) -> None:
+    path = tmp_path / "odd.jsonl"
+    path.write_text(
+        '\ufeff{"title": "a\\u0000b\\ud800", "n": NaN, "big": 1e999, "deep": [[1]], "huge": 123456789012345678901}\n{"x": 1}\n',
+        encoding="utf-8",
+    )
+    odd, bare = demo.read_requests(path)
+    assert odd["title"] == "ab?"
+    assert odd["extra"] == {"n": "NaN", "big": "1e999", "deep": "[[1]]", "huge": "123456789012345678901"}
+    assert bare["title"] == bare["description"] == '{"x": 1}'
+    for body in (odd, bare):
+        NewTicket.model_validate_json(json.dumps(body, allow_nan=False))
 
 
 def test_chance_is_the_same_whatever_came_before() -> None:

@@ -28,7 +28,7 @@ limits AS NOT MATERIALIZED (
            c.held_at, c.department, c.extensions <> '[]' AS extended,
            c.due_at - interval '1 microsecond' AS at,
            c.state IN ('met', 'breached_met') AND c.ended_at < $3 AS done,
-           c.state = 'met' AND c.ended_at <= c.due_at AND c.ended_at < $3 AS met
+           c.state = 'met' AND c.ended_at <= c.due_at AS met
     FROM clocks c
     WHERE c.due_at > $1::timestamptz AND c.due_at <= $2::timestamptz AND c.due_at < $3
       AND (c.state NOT IN ('paused', 'cancelled') OR c.breached_at IS NOT NULL)

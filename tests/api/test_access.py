@@ -1,0 +1,228 @@
+"""F5: who may do what on which route; what another department has is as if it were not there."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+
+from service import clock
+from service.core.model import Role
+from service.db.session import connect_arguments
+from service.integrations.identity_provider import BuiltinIssuer
+from tests.conftest import City
+
+ID = "01900000-0000-7000-8000-000000000000"
+WHO = ("hotline", "handler:tax", "handler:water", "dispatcher", "supervisor", "reviewer", "auditor", "admin")
+ALL = "200 200 200 200 200 200 200 200"
+READ = "200 200 404 200 200 200 200 403"
+WHAT_IF = "/v1/clocks/what-if?anchor=2026-11-23T01:00:00Z&measure=working_hours&budget=PT4H"
+
+# The ticket is the tax bureau's, in hand and on the docket. Columns as in WHO; without a token 401.
+TABLE: list[tuple[str, str, Any, str]] = [
+    ("POST", "/v1/tickets", {}, "422 403 403 403 403 403 403 403"),
+    ("GET", "/v1/tickets", None, "200 200 200 200 200 200 200 403"),
+    ("GET", "/v1/queue", None, "200 200 200 200 200 200 200 403"),
+    ("GET", "/v1/queue?department=tax", None, "200 200 403 200 200 200 200 403"),
+    ("GET", "/v1/tickets/{ticket}", None, READ),
+    ("GET", "/v1/tickets/{number}", None, READ),
+    ("GET", "/v1/tickets/{ticket}/events", None, READ),
+    ("GET", "/v1/tickets/{ticket}/actions", None, READ),
+    ("GET", "/v1/tickets/{ticket}/clocks/{clock}/explanation", None, READ),
+    ("POST", "/v1/tickets/{ticket}/actions/comment", {"text": "x"}, "200 200 404 200 200 200 403 403"),
+    ("POST", "/v1/tickets/{ticket}/actions/accept", {}, "403 409 404 403 403 403 403 403"),
+    ("POST", "/v1/tickets/{ticket}/actions/dispatch", {"department": "water"}, "403 403 404 409 403 403 403 403"),
+    ("POST", "/v1/tickets/{ticket}/actions/approve_reply", {}, "403 403 404 409 409 403 403 403"),
+    ("POST", "/v1/tickets/{ticket}/actions/record_callback", {}, "409 403 404 409 403 403 403 403"),
+    ("POST", "/v1/tickets/{ticket}/actions/submit_plan", {}, "403 422 404 403 403 403 403 403"),
+    ("POST", "/v1/tickets/{ticket}/actions/withdraw", {}, "422 403 404 422 403 403 403 403"),
+    ("POST", "/v1/tickets/{ticket}/contact/reveal", {"reason": "核实"}, "200 200 404 200 403 403 403 403"),
+    ("POST", "/v1/queue/actions/comment", {"ids": ["{ticket}"], "form": {"text": "x"}}, "200 200 200 200 200 200 403 403"),
+    ("GET", "/v1/approvals", None, "403 200 200 200 200 403 200 403"),
+    ("POST", f"/v1/approvals/{ID}/decision", {"decision": "deny"}, "403 403 403 404 404 403 403 403"),
+    ("GET", "/v1/reviews", None, "403 200 200 200 200 200 200 403"),
+    ("GET", "/v1/reviews/{review}", None, "403 200 404 200 200 200 200 403"),
+    ("POST", "/v1/reviews", {"ticket": "{ticket}", "reason": "x"}, "403 409 404 409 409 409 403 403"),
+    ("POST", "/v1/reviews/{review}/actions/decide", {"decision": "refuse", "text": "x"}, "403 403 404 403 403 409 403 403"),
+    ("POST", "/v1/reviews/{review}/actions/give_opinion", {"position": "agree"}, "403 409 404 403 403 403 403 403"),
+    ("GET", "/v1/measures", None, "403 200 200 200 200 200 200 403"),
+    ("POST", f"/v1/measures/{ID}/actions/report", {"text": "x"}, "403 404 404 404 404 404 403 403"),
+    ("GET", "/v1/workflows", None, ALL),
+    ("GET", "/v1/departments", None, ALL),
+    ("GET", "/v1/matters", None, ALL),
+    ("GET", "/v1/calendars", None, ALL),
+    ("POST", "/v1/routing/try", {"title": "发票"}, ALL),
+    ("GET", "/v1/sandbox/clock", None, ALL),
+    ("POST", "/v1/sandbox/clock", {}, "422 422 422 422 422 422 422 422"),
+]  # fmt: skip
+OPEN_TO_ALL = [("GET", WHAT_IF), ("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/v1/oauth/jwks")]
+
+
+class Scene:
+    def __init__(self, city: City, names: dict[str, str], expired: str) -> None:
+        self.city, self.names, self.expired = city, names, expired
+
+    def fill(self, value: Any) -> Any:
+        if isinstance(value, str):
+            for name, text in self.names.items():
+                value = value.replace("{" + name + "}", text)
+            return value
+        if isinstance(value, dict):
+            return {k: self.fill(v) for k, v in value.items()}
+        return [self.fill(v) for v in value] if isinstance(value, list) else value
+
+
+@pytest.fixture(scope="module")
+async def scene(shared_city: City, issuer: BuiltinIssuer) -> Scene:
+    made = await shared_city.ticket()
+    await shared_city.act(made["id"], "accept", "handler:tax")
+    raised = await shared_city.act(made["id"], "escalate", "handler:tax", reason="难")
+    past = clock.wall_now() - timedelta(hours=2)
+    return Scene(
+        shared_city,
+        {
+            "ticket": made["id"],
+            "number": made["number"],
+            "clock": made["clocks"][0]["id"],
+            "review": raised["review"]["id"],
+        },
+        issuer.issue("late", Role.DISPATCHER, (), 60, past),
+    )
+
+
+@pytest.mark.parametrize(("method", "path", "body", "expected"), TABLE, ids=[f"{m} {p}" for m, p, _, _ in TABLE])
+async def test_each_role_gets_on_each_route_what_the_table_says(
+    scene: Scene, method: str, path: str, body: Any, expected: str
+) -> None:
+    path, body = scene.fill(path), scene.fill(body)
+    sent = {} if body is None else {"json": body}
+    got = [(await scene.city.request(method, path, who, **sent)).status_code for who in WHO]
+    assert " ".join(map(str, got)) == expected
+    bad_tokens = [
+        None,
+        f"Bearer {scene.expired}",
+        "Bearer x.y.z",
+        "Bearer ",
+        "Basic eDp5",
+        scene.city.token("dispatcher"),
+    ]
+    for bad in bad_tokens:
+        headers = {} if bad is None else {"Authorization": bad}
+        answer = await scene.city.request(method, path, None, headers=headers, **sent)
+        assert answer.status_code == 401, bad
+        assert answer.headers["www-authenticate"].startswith("Bearer")
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(("method", "path"), OPEN_TO_ALL)
+async def test_what_is_open_to_all_needs_no_token(scene: Scene, method: str, path: str) -> None:
+    assert (await scene.city.request(method, path, None)).status_code == 200
+
+
+async def test_every_route_stands_in_the_table(scene: Scene) -> None:
+    import re
+
+    document = (await scene.city.get("/openapi.json", None)).json()
+    listed = {(m, p.partition("?")[0]) for m, p, _, _ in TABLE} | {(m, p.partition("?")[0]) for m, p in OPEN_TO_ALL}
+    elsewhere = {("POST", "/v1/oauth/token")}  # its own tests
+    missing = []
+    for path, operations in document["paths"].items():
+        pattern = re.compile(re.sub(r"\{\w+\}", "[^/]+", path))
+        for method in (m.upper() for m in operations):
+            found = any(m == method and pattern.fullmatch(p) for m, p in listed | elsewhere)
+            if not found and not path.startswith("/v1/reports"):
+                missing.append(f"{method} {path}")
+    assert missing == []
+
+
+FOREIGN = [
+    ("GET", "/v1/tickets/{}", None), ("GET", "/v1/tickets/{}/events", None), ("GET", "/v1/tickets/{}/actions", None),
+    ("GET", "/v1/tickets/{}/events?limit=1", None), ("GET", "/v1/tickets/{}/clocks/{clock}/explanation", None),
+    ("GET", "/v1/tickets/{}/clocks/x/explanation", None),
+    *[("POST", "/v1/tickets/{}/actions/" + action, form) for action, form in (
+        ("comment", {"text": "x"}), ("comment", {}), ("accept", {}), ("dispatch", {"department": "water"}),
+        ("submit_reply", {"public_reply": "x"}), ("nothing", {}), ("assign", {"assignee": "x"}),
+    )],
+    ("POST", "/v1/tickets/{}/contact/reveal", {"reason": "x"}), ("POST", "/v1/reviews", {"ticket": "{}", "reason": "x"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["ticket", "number"])
+@pytest.mark.parametrize(("method", "path", "body"), FOREIGN)
+async def test_another_departments_ticket_is_byte_for_byte_an_absent_one(
+    scene: Scene, name: str, method: str, path: str, body: Any
+) -> None:
+    absent = {"ticket": ID, "number": "QY202001010000001"}[name]
+    answers = []
+    for ref in (scene.names[name], absent):
+        filled = scene.fill(path).replace("{}", ref)
+        form = {k: v.replace("{}", ref) for k, v in body.items()} if body else body
+        sent = {} if body is None else {"json": form, "headers": {"If-Match": '"9"', "Idempotency-Key": "k" + ref}}
+        answers.append(await scene.city.request(method, filled, "handler:water", **sent))
+    foreign, nothing = answers
+    assert foreign.status_code == nothing.status_code == 404
+    assert foreign.content == nothing.content
+    assert dict(foreign.headers) == dict(nothing.headers)
+
+
+@pytest.mark.parametrize("action", ["screen", "request_opinions", "give_opinion", "decide", "withdraw"])
+async def test_another_departments_review_is_byte_for_byte_an_absent_one(scene: Scene, action: str) -> None:
+    form = {
+        "screen": {"decision": "accept"}, "request_opinions": {"departments": ["water"]},
+        "give_opinion": {"position": "agree"}, "decide": {"decision": "refuse", "text": "x"}, "withdraw": {"reason": "x"},
+    }[action]  # fmt: skip
+    answers = [
+        await scene.city.post(f"/v1/reviews/{ref}/actions/{action}", form, "handler:water")
+        for ref in (scene.names["review"], ID)
+    ]
+    assert answers[0].status_code == answers[1].status_code == 404
+    assert answers[0].content == answers[1].content
+    shown = [await scene.city.get(f"/v1/reviews/{ref}", "handler:water") for ref in (scene.names["review"], ID)]
+    assert shown[0].content == shown[1].content
+
+
+async def test_lists_of_another_department_hold_nothing_of_it(scene: Scene) -> None:
+    for path in ("/v1/queue", "/v1/tickets", "/v1/approvals", "/v1/reviews", "/v1/measures"):
+        answer = await scene.city.get(path, "handler:water")
+        assert answer.json()["items"] == [], path
+    mine = (await scene.city.get("/v1/queue", "handler:tax,water")).json()["items"]
+    assert [row["id"] for row in mine] == [scene.names["ticket"]], "of one who works for both"
+    known = await scene.city.get("/v1/tickets", "handler:water", params={"source_system": "jn12345"})
+    assert known.json()["items"] == []
+
+
+async def test_a_reveal_shows_the_whole_contact_and_is_an_event_and_an_entry_of_the_audit(city: City) -> None:
+    t = (await city.ticket(contact={"name": "王小明", "phone": "13800001234"}))["id"]
+    answer = await city.post(f"/v1/tickets/{t}/contact/reveal", {"reason": "回访前核实"}, "li@handler:tax")
+    assert answer.json() == {"contact": {"name": "王小明", "phone": "13800001234", "role": "会计"}}
+    event = (await city.get(f"/v1/tickets/{t}/events")).json()["items"][-1]
+    assert (event["type"], event["data"]) == ("contact.revealed", {"reason": "回访前核实"})
+    assert event["actor"]["subject"] == "li@handler:tax"
+    connection = await asyncpg.connect(**connect_arguments(city.dsn))
+    try:
+        rows = await connection.fetch(
+            "SELECT actor ->> 'subject', data ->> 'reason' FROM audit WHERE ticket_id = $1", t
+        )
+    finally:
+        await connection.close()
+    assert [tuple(row) for row in rows] == [("li@handler:tax", "回访前核实")]
+    refused = await city.post(f"/v1/tickets/{t}/contact/reveal", {"reason": "x"}, "handler:water")
+    assert refused.status_code == 404
+    assert (await city.show(t))["version"] == 2, "who may not look leaves no event"
+
+
+async def test_nobody_decides_or_audits_his_own_request(city: City) -> None:
+    t = (await city.ticket())["id"]
+    await city.act(t, "request_return", "handler:tax", ground="not_our_duty", reason="x")
+    [asked] = (await city.get("/v1/approvals")).json()["items"]
+    both = await city.post(f"/v1/approvals/{asked['id']}/decision", {"decision": "approve"}, "handler:tax")
+    assert both.status_code == 403
+
+
+async def test_the_test_clock_does_not_exist_outside_a_sandbox(dsn: str, issuer: BuiltinIssuer) -> None:
+    from service.api.app import create_app
+
+    paths = create_app(lambda: None, with_sandbox=False).openapi()["paths"]
+    assert not [p for p in paths if "sandbox" in p]
