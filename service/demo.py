@@ -13,7 +13,6 @@ import hashlib
 import json
 import math
 import re
-import sys
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,7 +20,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta, timezone
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import httpx
 from rich.console import Console
@@ -206,8 +205,6 @@ class Api:
         cls, url: str, connections: int, tokens: Mapping[str, str], mint: Callable[[str], str]
     ) -> AsyncIterator[Api]:
         """One client for each connection: a pool that several requests share is looked through for each of them."""
-        # httpcore asks for this module several times a request; that it is absent is not remembered by Python
-        sys.modules.setdefault("sniffio", cast(Any, None))
         api, tls = cls(tokens, mint), httpx.create_ssl_context()
         async with AsyncExitStack() as stack:
             for _ in range(connections):
