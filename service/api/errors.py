@@ -63,7 +63,7 @@ PROBLEMS: dict[str, tuple[int, str, str]] = {
     "unsupported-media-type": (415, "不支持的媒体类型", "Send application/json without Content-Encoding."),
     "definition-invalid": (422, "配置有误", "`detail` names file, line, path and what was expected."),
     "too-many-requests": (429, "请求过多", "Try again after Retry-After seconds."),
-    "unavailable": (503, "服务暂不可用", "Nothing was changed. Try again after Retry-After seconds."),
+    "unavailable": (503, "服务暂不可用", "Repeat it after Retry-After seconds, with the same Idempotency-Key."),
     "internal": (500, "内部错误", "Nothing was changed. Give the request id to the operator."),
 }
 """Slug -> status, Chinese title, what to do. Published at /problems/<slug>."""

@@ -136,6 +136,7 @@ class ReviewDoc(_Doc):
     refused: list[BranchDoc] = Field(min_length=1)
     decided: list[BranchDoc] = Field(min_length=1)
     completed: list[BranchDoc] = Field(min_length=1)
+    withdrawn: list[BranchDoc] = Field(min_length=1)
 
 
 class WorkflowDoc(_Doc):
@@ -396,7 +397,7 @@ def compile_workflow(plain: Mapping[str, Any], version: int = 1) -> Workflow:
         },
         review={
             k: tuple(_branch(b, ("review", k, n)) for n, b in enumerate(getattr(doc.review, k)))
-            for k in ("proposed", "accepted", "refused", "decided", "completed")
+            for k in ("proposed", "accepted", "refused", "decided", "completed", "withdrawn")
         },
     )
     _check_names(flow)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -50,6 +50,11 @@ class Env:
     new_id: Callable[[], str]
     departments: frozenset[str]
     punctual: bool = False
+    calendars: Mapping[tuple[str, int], Calendar] = field(default_factory=dict)
+    """Calendars by key and version: a clock is counted by the version it was started under (T2)."""
+
+    def calendar_of(self, clock: Clock) -> Calendar:
+        return self.calendars.get((clock.calendar_key, clock.calendar_version), self.calendar)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +106,7 @@ class Draft:
     def put_clock(self, clock: Clock) -> None:
         definition = self.env.workflow.clocks[clock.name]
         if clock.open:
-            clock = clocks.project(clock, definition.times, self.env.calendar, self.deciding(clock))
+            clock = clocks.project(clock, definition.times, self.env.calendar_of(clock), self.deciding(clock))
         self.put("clocks", clock)
 
     def deciding(self, clock: Clock) -> bool:

@@ -220,8 +220,7 @@ def _withdraw(draft: Draft, review: Review, form: Mapping[str, Any]) -> None:
     draft.put("reviews", review)
     own = [c for name in ("review_screen", "review_decision", "review_opinion") for c in draft.open_clocks(name)]
     end_clocks(draft, own, "withdrawn", cancelled=True)
-    if draft.ticket.phase is Phase.REVIEW:
-        _take(draft, "completed")
+    _take(draft, "withdrawn")
     draft.event("review.withdrawn", review=review.id, reason=reason)
 
 

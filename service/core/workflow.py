@@ -140,7 +140,7 @@ def catch_up(draft: Draft, until: datetime, *, timers: bool = False) -> None:
 
 def _fire(draft: Draft, clock: Clock, until: datetime) -> None:
     definition = draft.env.workflow.clocks[clock.name]
-    upcoming = clocks.next_rung(clock, definition.times, draft.env.calendar, draft.deciding(clock))
+    upcoming = clocks.next_rung(clock, definition.times, draft.env.calendar_of(clock), draft.deciding(clock))
     assert upcoming is not None, "a clock with a next_fire_at has a rung to fire"
     name, at = upcoming
     rung = definition.rungs[name]

@@ -121,7 +121,7 @@ class Database:
         except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
             raise Busy("Somebody else is working on this ticket; try again in a moment.") from error
         except UNREACHABLE as error:
-            raise Unavailable("The database cannot be reached for a moment; nothing was changed.") from error
+            raise Unavailable("The database cannot be reached for a moment; repeat the request as it was.") from error
 
     async def ping(self) -> None:
         """Raise Unavailable unless the database answers within a second."""
@@ -136,6 +136,7 @@ UNREACHABLE = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the connection was cut in the middle of a statement
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,

@@ -84,7 +84,7 @@ async def _fire(house: House, tx: Tx, ids: list[str], *, punctual: bool = False)
         return NOTHING
     decisions = []
     for stored in (await tickets.load(tx, ids)).values():
-        flow = await house.workflow(tx, stored.ticket.workflow_key, stored.ticket.workflow_version)
+        flow = await house.rules_of(tx, stored.ticket)
         decision = workflow.fire_due(stored.ticket, await house.env(tx, flow, punctual=punctual))
         if decision.firings:
             decisions.append(decision)

@@ -13,7 +13,7 @@ from service.core.calendar import Calendar
 from service.core.definitions import Workflow, compile_workflow
 from service.core.draft import Env
 from service.core.errors import NotFound
-from service.core.model import SYSTEM, Actor
+from service.core.model import SYSTEM, Actor, Clock, Ticket
 from service.core.routing import Matter, Router, parse_routing
 from service.db import definitions as stored
 from service.db.session import Database, Tx
@@ -89,8 +89,19 @@ class House:
             self._workflows[key, version] = compile_workflow(body, version)
         return self._workflows[key, version]
 
+    async def rules_of(self, tx: Tx, ticket: Ticket) -> Workflow:
+        """The ticket's own workflow version; its clocks' calendar versions are at hand afterwards."""
+        for clock in ticket.clocks:
+            if (clock.calendar_key, clock.calendar_version) not in self._calendars:
+                await self.calendar_version(tx, clock.calendar_key, clock.calendar_version)
+        return await self.workflow(tx, ticket.workflow_key, ticket.workflow_version)
+
     def calendar(self, key: str) -> Calendar:
         return self.rules.newest_calendars[key]
+
+    def calendar_of(self, clock: Clock) -> Calendar:
+        """The calendar version a clock was started under (T2)."""
+        return self._calendars[clock.calendar_key, clock.calendar_version]
 
     async def calendar_version(self, tx: Tx, key: str, version: int) -> Calendar:
         """The very version a clock was counted by (T2)."""
@@ -110,6 +121,7 @@ class House:
             new_id=self.new_id,
             departments=frozenset(self.rules.departments),
             punctual=punctual,
+            calendars=self._calendars,
         )
 
 

@@ -128,8 +128,8 @@ async def _accept(house: House, tx: Tx, prepared: Prepared, call: Call) -> Answe
 async def _known_ticket(house: House, tx: Tx, ticket_id: str) -> Answer:
     stored = (await tickets.load(tx, [ticket_id]))[ticket_id]
     t = stored.ticket
-    flow = await house.workflow(tx, t.workflow_key, t.workflow_version)
-    shown = views.ticket(t, stored.row, flow, house.calendar(flow.calendar), tx.now, house.zone)
+    flow = await house.rules_of(tx, t)
+    shown = views.ticket(t, stored.row, flow, house.calendar_of, tx.now, house.zone)
     return Answer(200, to_json(shown), {"Location": f"/v1/tickets/{t.id}", "ETag": etag(t)})
 
 
@@ -146,8 +146,7 @@ async def _new_ticket(house: House, tx: Tx, prepared: Prepared, call: Call, know
     )
     enterprise_id = known["enterprise_id"] or house.new_id()
     row = _row(house, prepared, draft, enterprise_id, warnings)
-    calendar = house.calendar(flow.calendar)
-    shown = views.ticket(decision.after, row, flow, calendar, tx.now, house.zone)
+    shown = views.ticket(decision.after, row, flow, house.calendar_of, tx.now, house.zone)
     answer = Answer(201, to_json(shown), {"Location": f"/v1/tickets/{draft.id}", "ETag": etag(decision.after)})
     extra: dict[str, list[dict[str, Any]]] = {}
     if known["enterprise_id"] is None:

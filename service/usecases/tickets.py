@@ -69,7 +69,7 @@ async def change(
 ) -> Answer:
     """Lock, load, decide, save: the one way in which a ticket changes by hand."""
     stored, flow, after = await decide_and_save(house, tx, ref, decide, if_match=if_match)
-    shown = views.ticket(after, stored.row, flow, house.calendar(flow.calendar), tx.now, house.zone)
+    shown = views.ticket(after, stored.row, flow, house.calendar_of, tx.now, house.zone)
     return Answer(status, to_json(shown), {"ETag": etag(after)})
 
 
@@ -86,7 +86,7 @@ async def decide_and_save(
             current=etag(stored.ticket),
         )
     ticket = stored.ticket
-    flow = await house.workflow(tx, ticket.workflow_key, ticket.workflow_version)
+    flow = await house.rules_of(tx, ticket)
     decision = decide(ticket, await house.env(tx, flow))
     [after] = await tickets.save(tx, [decision], house.new_id)
     return stored, flow, after
@@ -109,7 +109,7 @@ async def explanation(house: House, actor: Actor, ref: str, clock_id: str) -> di
         clock = next((c for c in stored.ticket.clocks if c.id == clock_id), None)
         if clock is None:
             raise NotFound("This ticket has no such clock.")
-        calendar = await house.calendar_version(tx, clock.calendar_key, clock.calendar_version)
+        calendar = house.calendar_of(clock)
         told = clocks.explain(clock, calendar, flow.clocks[clock.name].times)
         told["policy"] = {"workflow": flow.key, "version": flow.version, "clock": clock.name}
         fired = await queries.firings(tx, clock_id)
@@ -152,10 +152,10 @@ async def _find(house: House, tx: Tx, ref: str) -> tuple[Stored, Workflow]:
     if ticket_id is None or ticket_id not in loaded:
         raise NotFound(ABSENT)
     stored = loaded[ticket_id]
-    flow = await house.workflow(tx, stored.ticket.workflow_key, stored.ticket.workflow_version)
+    flow = await house.rules_of(tx, stored.ticket)
     return stored, flow
 
 
 async def _shown(house: House, tx: Tx, stored: Stored, flow: Workflow) -> Answer:
-    shown = views.ticket(stored.ticket, stored.row, flow, house.calendar(flow.calendar), tx.now, house.zone)
+    shown = views.ticket(stored.ticket, stored.row, flow, house.calendar_of, tx.now, house.zone)
     return Answer(200, to_json(shown), {"ETag": etag(stored.ticket)})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -16,7 +16,12 @@ COUNTING = frozenset({ClockState.RUNNING, ClockState.BREACHED_RUNNING})
 
 
 def ticket(
-    t: Ticket, row: Mapping[str, Any], flow: Workflow, calendar: Calendar, now: datetime, zone: ZoneInfo
+    t: Ticket,
+    row: Mapping[str, Any],
+    flow: Workflow,
+    calendar_of: Callable[[Clock], Calendar],
+    now: datetime,
+    zone: ZoneInfo,
 ) -> dict[str, Any]:
     """The ticket, everywhere the same. `row`: the stored columns that intake wrote."""
     content = row["content"]
@@ -57,7 +62,7 @@ def ticket(
         "due_at": local(nearest.due_at, zone) if nearest else None,
         "due_clock": nearest.name if nearest else None,
         "provisional": nearest.provisional if nearest else False,
-        "clocks": [clock(c, flow, calendar, now, zone) for c in t.clocks],
+        "clocks": [clock(c, flow, calendar_of(c), now, zone) for c in t.clocks],
         "cards": [{**card, "at": _relocal(card["at"], zone)} for card in t.facts.get("cards", [])],
         "outcome": t.outcome,
         "public_reply": t.facts.get("reply", {}).get("public_reply"),

@@ -171,6 +171,8 @@ def test_a_review_can_be_withdrawn_until_it_is_decided(accept_first: bool) -> No
     case.review(DISPATCHER, "withdraw", reason="solved meanwhile")
     assert case.last_review().state == "withdrawn"
     assert not any(c.open for c in case.ticket.clocks if c.name.startswith("review_"))
+    assert case.ticket.stage == "handling"
+    assert case.clock("resolve").open
     with pytest.raises(ActionNotPossible):
         decided(task()).review(REVIEWER, "withdraw", reason="r")
 
