@@ -27,7 +27,9 @@ class Settings(BaseSettings):
     oidc_issuer: str = Field("", description="issuer of people's tokens; empty: the built-in one only")
     oidc_audience: str = Field("jieban", description="audience that tokens must name")
     oidc_jwks_url: str = Field("", description="where the issuer's keys are; empty: <issuer>/.well-known/jwks.json")
-    oidc_plain_jwt: bool = Field(False, description="1 takes access tokens of type JWT too (an issuer without RFC 9068)")
+    oidc_plain_jwt: bool = Field(
+        False, description="1 takes access tokens of type JWT too (an issuer without RFC 9068)"
+    )
     oidc_roles_claim: str = Field("roles", description="claim that lists roles")
     oidc_departments_claim: str = Field("departments", description="claim that lists department codes")
     builtin_issuer: bool = Field(True, description="0 refuses tokens of the built-in issuer")

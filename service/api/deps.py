@@ -34,7 +34,12 @@ class Malformed(JiebanError):
     title = "The request cannot be read"
 
 
-errors.STATUS[Malformed] = 400
+class UnsupportedMedia(JiebanError):
+    slug = "unsupported-media-type"
+    title = "The body is of a kind that is not read here"
+
+
+errors.STATUS |= {Malformed: 400, UnsupportedMedia: 415}
 
 
 def house_of(request: Request) -> House:
@@ -94,7 +99,7 @@ def _pairs(pairs: list[tuple[str, Any]]) -> None:
 async def _raw(request: Request) -> bytes:
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if kind != "application/json" and not kind.endswith("+json"):
-        raise Malformed("Send Content-Type: application/json.")
+        raise UnsupportedMedia("Send Content-Type: application/json.")
     return await request.body()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import structlog
@@ -101,12 +102,19 @@ def invalid(error: ValidationError | RequestValidationError, prefix: str = "") -
     )
     found = []
     for e in listed[:50]:
-        path = [str(p) for p in e["loc"] if p not in ("body", "query", "path", "header")]
-        pointer = prefix + "".join("/" + p.replace("~", "~0").replace("/", "~1")[:80] for p in path)
+        path = [_named(p) for p in e["loc"] if p not in ("body", "query", "path", "header")]
+        pointer = prefix + "".join(f"/{p}" for p in path)
         found.append(domain.FieldError(pointer, _EXPECTED.get(e["type"], e["msg"])))
     return domain.Invalid(f"{len(found)} field(s) are not as expected.", found)
 
 
+def _named(part: str | int) -> str:
+    """A step of a pointer. An unknown field's name is the client's own words: one that may be data is not repeated."""
+    text = str(part)
+    return text if isinstance(part, int) or _FIELD_NAME.fullmatch(text) else "(unnamed)"
+
+
+_FIELD_NAME = re.compile(r"(?!.*[0-9]{5})[A-Za-z_][A-Za-z0-9_.-]{0,39}", re.ASCII)
 _EXPECTED = {
     "extra_forbidden": "unknown field: remove it, or see /docs for the fields that exist",
     "missing": "expected: this field is required",

@@ -159,7 +159,9 @@ def _excuse(draft: Draft, names: list[str], approval: Approval | None = None) ->
     for name in names:
         for clock in draft.open_clocks(name):
             if clock.breached_at is None:
-                draft.put_clock(clocks.excuse_decision(clock, draft.env.calendar_of(clock), approval.requested_at, draft.now))
+                draft.put_clock(
+                    clocks.excuse_decision(clock, draft.env.calendar_of(clock), approval.requested_at, draft.now)
+                )
 
 
 def _assign_lead(draft: Draft, source: str) -> None:

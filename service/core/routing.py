@@ -225,7 +225,7 @@ class Router:
         body: frozenset[str],
     ) -> Tried:
         named = bool(lineage & set(rule.when.matters))
-        failed = _failed_condition(rule.when, request, domain, lineage)
+        failed = _failed_condition(rule.when, request, domain, lineage, bool(words))
         if failed:
             return Tried(rule.key, 0, (), failed, rule.lead)
         if not named and not_words and (not_words & title or not_words & body):
@@ -246,8 +246,12 @@ def score(words: Mapping[str, int], title: frozenset[str], body: frozenset[str])
     return sum(words[w] * (2 if w in title else 1) for w in hits), tuple(hits)
 
 
-def _failed_condition(when: WhenDoc, request: Request, domain: str, lineage: frozenset[str]) -> str | None:
-    # a matter that the hotline did not give cannot speak against a rule: its words decide then
+def _failed_condition(
+    when: WhenDoc, request: Request, domain: str, lineage: frozenset[str], worded: bool
+) -> str | None:
+    # a matter that the hotline did not give cannot speak against a rule with words: they decide then
+    if when.matters and not lineage and not worded:
+        return "no matter was named"
     if when.matters and lineage and not lineage & set(when.matters):
         return "another matter"
     if when.domains and domain not in when.domains:

@@ -8,6 +8,7 @@ clock, makes an id or knows of a database: `Env` brings `now`, the calendar, the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -21,6 +22,7 @@ from service.core.errors import ActionNotPossible, Conflict, FieldError, Forbidd
 from service.core.model import SYSTEM, Clock, Decision, Firing, Role, Round, Ticket, evolve
 
 MAX_RUNGS_AT_ONCE = 1000
+_FIELD_NAME = re.compile(r"(?!.*[0-9]{5})[A-Za-z_][A-Za-z0-9_.-]{0,39}", re.ASCII)
 
 
 # --- commands ----------------------------------------------------------------------------------------------------
@@ -206,29 +208,36 @@ def _not_possible(draft: Draft, detail: str, name_others: bool = True) -> Action
 
 
 def _check_form(action: ActionDef, form: Mapping[str, Any], departments: frozenset[str]) -> None:
-    errors = [
-        FieldError("/" + "/".join(str(p) for p in e.absolute_path), _expected(e))
-        for e in sorted(action.validator.iter_errors(dict(form)), key=lambda e: list(map(str, e.absolute_path)))
-    ]
+    errors: list[FieldError] = []
+    for found in sorted(action.validator.iter_errors(dict(form)), key=lambda e: list(map(str, e.absolute_path))):
+        errors += [e for e in _field_errors(found) if e not in errors]
     for field, schema in action.form.get("properties", {}).items():
-        if schema.get("x-kind") == "department" and isinstance(form.get(field), str) and form[field] not in departments:
-            errors.append(FieldError(f"/{field}", "expected the code of a department; GET /v1/departments lists them"))
-        if schema.get("items", {}).get("x-kind") == "department" and isinstance(form.get(field), list):
-            unknown = [n for n, code in enumerate(form[field]) if code not in departments]
-            errors += [FieldError(f"/{field}/{n}", "expected the code of a department") for n in unknown]
+        value, wanted = form.get(field), "expected the code of a department; GET /v1/departments lists them"
+        if schema.get("x-kind") == "department" and isinstance(value, str) and value not in departments:
+            errors.append(FieldError(f"/{field}", wanted))
+        if schema.get("items", {}).get("x-kind") == "department" and isinstance(value, list):
+            codes = [(n, code) for n, code in enumerate(value) if isinstance(code, str)]
+            errors += [FieldError(f"/{field}/{n}", wanted) for n, code in codes if code not in departments]
     if errors:
         raise Invalid(f"The form of {action.name!r} is not as expected.", errors)
 
 
-def _expected(error: Any) -> str:
-    """What was expected, never what was sent: forms may hold personal data."""
+def _field_errors(error: Any) -> list[FieldError]:
+    """Where, and what was expected; never what was sent: forms may hold personal data."""
     rule, value = error.validator, error.validator_value
+    pointer = "".join(f"/{p}" for p in error.absolute_path)
     if rule == "required":
         missing = [name for name in value if name not in error.instance]
-        return f"expected the field{'s' if len(missing) > 1 else ''} {', '.join(missing)}"
+        return [FieldError(f"{pointer}/{name}", "expected: this field is required") for name in missing]
     if rule == "additionalProperties":
-        known = error.schema.get("properties", {})
-        return f"unknown field: {', '.join(sorted(set(error.instance) - set(known)))[:200]}; known: {', '.join(known)}"
+        fields = error.schema.get("properties", {})
+        told = f"unknown field; the fields of this form are: {', '.join(fields) or 'none'}"
+        # the client's own words: a name that may be data is not repeated
+        unknown = [
+            name if _FIELD_NAME.fullmatch(name) else "(unnamed)" for name in error.instance if name not in fields
+        ]
+        return [FieldError(f"{pointer}/{name}", told) for name in unknown]
     if rule == "enum":
-        return f"expected one of: {', '.join(map(str, value))}"
-    return f"expected {rule} {value}" if not isinstance(value, (dict, list)) else f"does not satisfy {rule}"
+        return [FieldError(pointer, f"expected one of: {', '.join(map(str, value))}")]
+    plain = not isinstance(value, (dict, list))
+    return [FieldError(pointer, f"expected {rule} {value}" if plain else f"does not satisfy {rule}")]

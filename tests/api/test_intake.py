@@ -306,7 +306,6 @@ async def test_an_unrouted_request_waits_for_the_dispatcher_with_its_clocks_runn
     assert [row["id"] for row in queue] == [ticket["id"]]
 
 
-@pytest.mark.xfail(reason="a rule that names matters but no words takes every request without a matter")
 async def test_a_request_that_says_nothing_of_any_rule_goes_to_the_dispatcher(shared_city: City) -> None:
     ticket = await shared_city.ticket(
         domain="consultation", matter=None, title="一件事", description="说不清楚",

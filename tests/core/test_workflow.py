@@ -372,12 +372,13 @@ SECRET = "13800001234"
 @pytest.mark.parametrize(
     ("action", "form", "pointer"),
     [
-        ("submit_reply", {}, "/"),
+        ("submit_reply", {}, "/public_reply"),
         ("submit_reply", {"public_reply": ""}, "/public_reply"),
         ("submit_reply", {"public_reply": 7}, "/public_reply"),
         ("submit_reply", {"public_reply": SECRET * 1000}, "/public_reply"),
         ("submit_reply", {"public_reply": "p", "outcome": SECRET}, "/outcome"),
-        ("submit_reply", {"public_reply": "p", "other": SECRET}, "/"),
+        ("submit_reply", {"public_reply": "p", "other": SECRET}, "/other"),
+        ("submit_reply", {"public_reply": "p", "13800001234": "x"}, "/(unnamed)"),
         ("submit_plan", {"plan": "p", "planned_on": SECRET}, "/planned_on"),
         ("add_co_handler", {"department": SECRET}, "/department"),
         ("request_return", {"ground": SECRET, "reason": "r"}, "/ground"),
