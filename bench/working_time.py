@@ -1,6 +1,6 @@
 """Operations per second of the working-time calendar.
 
-Run it from the project's root as a module, `python -m bench.calendar`: run as a file, it would stand in the
+Run it from the project's root as a module, `python -m bench.working_time`: run as a file, it would stand in the
 way of the standard library's `calendar`.
 """
 

@@ -30,7 +30,8 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-from service.embedded import EmbeddedError, EmbeddedServers, default_data_dir, spawn
+from service.embedded import EmbeddedError, EmbeddedServers, default_data_dir
+from service.processes import spawn
 
 FIRST_DELAY_SECONDS = 0.2
 LONGEST_DELAY_SECONDS = 5.0
