@@ -81,6 +81,14 @@ async def load(port: int, token: str, clients: int, duration: float, tag: str) -
 # --- the limit -----------------------------------------------------------------------------------------------------
 
 
+async def settle(dsn: str) -> None:
+    """What the run before left to be written is written now, so that it does not weigh on the next one."""
+    connection = await asyncpg.connect(**connect_arguments(dsn))
+    await connection.execute("VACUUM ANALYZE")
+    await connection.execute("CHECKPOINT")
+    await connection.close()
+
+
 async def prepare_pgbench(dsn: str) -> None:
     """A function that writes one ticket's rows, copied from a real ticket with fresh ids: one call, one transaction."""
     connection = await asyncpg.connect(**connect_arguments(dsn))
@@ -162,7 +170,9 @@ def run(dsn: str, redis: str, folder: Path, given: argparse.Namespace) -> None:
         asyncio.run(prepare_pgbench(dsn))
         print(f"{'clients':>8} {'HTTP/s':>9} {'p50 ms':>8} {'p99 ms':>8} {'not 201':>8} {'pgbench/s':>10} {'ratio':>7}")
         for clients in given.clients:
+            asyncio.run(settle(dsn))
             ours = asyncio.run(load(port, token, clients, given.seconds, f"c{clients}"))
+            asyncio.run(settle(dsn))
             limit = pgbench(dsn, clients, given.seconds)
             print(
                 f"{clients:>8} {ours['per_second']:>9.0f} {ours['p50_ms']:>8.1f} {ours['p99_ms']:>8.1f}"

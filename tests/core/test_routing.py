@@ -17,7 +17,9 @@ from service.core.routing import Matter, Request, Route, Router, check_codes, pa
 from tests.builders import WORKFLOWS, folder
 
 LABELS = WORKFLOWS.parent / "tests" / "core" / "routing_labels.yaml"
-LEAD_FLOOR, DOMAIN_FLOOR, INFERRED_FLOOR = 0.54, 0.90, 0.47  # a little under what was measured
+# The catalogue was tuned on the odd lines only; the even ones are held out. The floors are a little under what the
+# held-out half reaches, for both halves: lead, domain, domain from the text alone.
+LEAD_FLOOR, DOMAIN_FLOOR, INFERRED_FLOOR = 0.68, 0.92, 0.57
 TITLE = {"zh": "规则", "en": "A rule"}
 DOMAINS = [
     {"domain": "complaint_report", "words": {"投诉": 5, "噪音": 3}},
@@ -225,7 +227,10 @@ def as_request(body: Mapping[str, Any], *, domain: bool = True) -> Request:
     )
 
 
-def test_the_shipped_catalogue_finds_lead_and_domain_of_most_real_requests(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("half", ["tuned", "held out"])
+def test_the_shipped_catalogue_finds_lead_and_domain_of_most_real_requests(
+    half: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     labels: dict[int, tuple[str | None, str]] = YAML(typ="safe", pure=True).load(LABELS)
     bodies = requests()
     assert sorted(labels) == list(range(1, len(bodies) + 1))
@@ -233,16 +238,19 @@ def test_the_shipped_catalogue_finds_lead_and_domain_of_most_real_requests(capsy
     domains: Counter[tuple[str, str]] = Counter()
     inferred: Counter[tuple[str, str]] = Counter()
     for number, body in enumerate(bodies, 1):
+        if (number % 2 == 1) != (half == "tuned"):
+            continue
         lead, domain = labels[number]
         route = shipped().route(as_request(body))
         leads[lead, route.lead] += 1
         domains[domain, route.domain] += 1
         inferred[domain, shipped().route(as_request(body, domain=False)).domain] += 1
     with capsys.disabled():
-        print()
+        print(f"\n{half}, {leads.total()} requests")
         for name, counts in (("lead", leads), ("domain", domains), ("domain from the text alone", inferred)):
             wrong = [(pair, n) for pair, n in counts.most_common() if pair[0] != pair[1]]
-            print(f"{name}: {share(counts):.1%} right; worst (label, found): {wrong[:6]}")
+            # what is confused in the held-out half stays unseen, or it would be tuned on
+            print(f"{name}: {share(counts):.1%} right" + (f"; worst (label, found): {wrong[:6]}" * (half == "tuned")))
     assert share(leads) >= LEAD_FLOOR
     assert share(domains) >= DOMAIN_FLOOR
     assert share(inferred) >= INFERRED_FLOOR
