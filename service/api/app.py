@@ -68,6 +68,7 @@ def create_app(open_parts: Callable[[], Any], *, with_sandbox: bool) -> FastAPI:
             # what lives until the end need not be looked through by every collection: a third off p99
             gc.collect()
             gc.freeze()
+            gc.set_threshold(20_000, 50, 100)
             yield
             for task in tasks:
                 task.cancel()

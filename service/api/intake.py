@@ -10,7 +10,6 @@ from service.api.deps import ActorDep, HouseDep
 from service.api.schemas import NewTicket, Problem, TicketOut
 from service.core.access import require
 from service.usecases import intake
-from service.usecases.answers import Call, digest_of
 
 router = APIRouter(tags=["hotline"])
 ROUTE = "POST /v1/tickets"
@@ -32,6 +31,5 @@ async def post_ticket(request: Request, house: HouseDep, actor: ActorDep) -> Res
     require(actor, "tickets:write")
     posted = await deps.read(request, NewTicket)
     body = posted.model_dump()
-    call = deps.call_of(request, ROUTE, None)
-    digest = digest_of(posted.model_dump(mode="json", exclude_unset=True))
-    return deps.respond(await intake.accept(house, actor, body, Call(ROUTE, call.key, digest)))
+    call = deps.call_of(request, ROUTE, body)
+    return deps.respond(await intake.accept(house, actor, body, call))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,6 +58,9 @@ class House:
     new_id: Callable[[], str]
     zone: ZoneInfo
     sandbox: bool = False
+    door: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2 * (os.cpu_count() or 2)))
+    """How many requests are taken in at once: more than the cores can carry only make each other late. First come,
+    first served, so that the last of a burst waits no longer than its turn."""
     ring: Ring = lambda: None
     catalog: Catalog | None = None
     _workflows: dict[tuple[str, int], Workflow] = field(default_factory=dict)

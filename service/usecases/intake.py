@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -31,7 +31,7 @@ from service.usecases.house import House
 
 KNOWN = """
     -- one look: the next number, a kept answer, the firm, and whether this source reference is here already
-    SELECT nextval('ticket_number') AS seq,
+    SELECT {now} AS now, nextval('ticket_number') AS seq,
            i.request_sha256, i.status, i.answer, i.headers,
            (SELECT e.id FROM enterprises e WHERE e.match_key = $4) AS enterprise_id,
            t.id AS ticket_id, t.number AS ticket_number, t.content_sha256
@@ -61,7 +61,7 @@ async def accept(house: House, actor: Actor, body: Mapping[str, Any], call: Call
     prepared = prepare(house, body, call.digest)
     for attempt in range(ATTEMPTS):
         try:
-            async with house.db.transaction(actor) as tx:
+            async with house.door, house.db.transaction(actor, timed=False) as tx:
                 answer = await _accept(house, tx, prepared, call)
             house.ring()
             return answer
@@ -108,8 +108,15 @@ def prepare(house: House, body: Mapping[str, Any], digest: bytes) -> Prepared:
 async def _accept(house: House, tx: Tx, prepared: Prepared, call: Call) -> Answer:
     source = prepared.body["source"]
     known = await tx.row(
-        KNOWN, tx.actor.subject, call.route, call.key, prepared.match_key, source["system"], source["reference"]
+        KNOWN.replace("{now}", house.db.now_sql),
+        tx.actor.subject,
+        call.route,
+        call.key,
+        prepared.match_key,
+        source["system"],
+        source["reference"],
     )
+    tx = replace(tx, now=known["now"])
     if known["status"] is not None:
         return replay(house, tx.actor, call, known)
     if known["ticket_id"] is not None:
