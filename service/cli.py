@@ -19,7 +19,6 @@ from rich.table import Table
 from service import bootstrap, clock, telemetry
 from service.core.errors import DefinitionError, JiebanError
 from service.core.model import Role
-from service.db import migrate as schema
 from service.embedded import EmbeddedError, EmbeddedServers
 from service.settings import Settings
 from service.supervisor import Child, Stopped, Supervisor, wait_http
@@ -99,6 +98,8 @@ def token(
 @app.command()
 def migrate() -> None:
     """Bring the database of JIEBAN_DATABASE_URL to the newest schema and publish the workflows folder."""
+    from service.db import migrate as schema
+
     settings = _needs_database()
     schema.upgrade(settings.database_url)
     for line in asyncio.run(_publish(settings)):
@@ -219,6 +220,8 @@ class _Running:
 
 @contextmanager
 def _running(settings: Settings) -> Iterator[_Running]:
+    from service.db import migrate as schema  # the API and the worker, which also start here, need no Alembic
+
     servers: EmbeddedServers | None = None
     try:
         if not (settings.database_url and settings.redis_url):
