@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import socket
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 import uvicorn
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
@@ -29,6 +32,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
     help="**Jieban 接办**: the back end of a city's enterprise edition of the 12345 hotline.\n\n"
     "Start with `demo` (everything, with requests driven through it) or `up` (everything, empty). "
     "Settings are environment variables JIEBAN_…; `settings` lists them.",
@@ -41,12 +45,13 @@ app.add_typer(audit_app, name="audit")
 app.add_typer(client_app, name="client")
 err = Console(stderr=True, soft_wrap=True)
 READY_SECONDS = 60.0
+RUNNING = "running.json"
 
 
 @app.command()
 def up() -> None:
     """Start everything: embedded servers (unless URLs are set), migrations, API, pump and worker. Ctrl-C stops it."""
-    settings = Settings()
+    settings = _settings()
     with _running(settings) as running:
         running.announce()
         running.stay()
@@ -68,7 +73,7 @@ def demo(
     except show.DemoFailed as error:
         _fail(str(error))
     os.environ["JIEBAN_SANDBOX"] = "1"
-    settings = Settings()
+    settings = _settings()
     with _running(settings) as running:
         running.announce()
         tokens = {name: _token(settings, name) for name in show.ROLES}
@@ -90,7 +95,7 @@ def token(
 ) -> None:  # fmt: skip
     """Print a bearer token of the built-in issuer, and nothing else."""
     try:
-        print(_token(Settings(), as_, user, hours * 3600))
+        print(_token(_settings(), as_, user, hours * 3600))
     except (ValueError, JiebanError) as error:
         _fail(str(error))
 
@@ -152,7 +157,7 @@ def workflows_check(
 ) -> None:
     """Read every file of a workflows folder; say file, line and path of the first fault."""
     try:
-        read = publishing.read_folder(folder or Settings().workflows_dir)
+        read = publishing.read_folder(folder or _settings().workflows_dir)
     except DefinitionError as error:
         _fail(str(error))
     print(f"ok: {len(read.workflows)} workflows, {len(read.calendars)} calendars, "
@@ -190,6 +195,10 @@ def client_add(
             return await identity.create_client(house, client_id, Role(role))
 
     try:
+        if role not in set(Role):
+            raise ValueError(
+                f"{role!r} is not a role; roles of machines: {', '.join(r for r in Role if r != 'handler')}"
+            )
         print(asyncio.run(add()))
     except (ValueError, JiebanError) as error:
         _fail(str(error))
@@ -223,6 +232,7 @@ def _running(settings: Settings) -> Iterator[_Running]:
     from service.db import migrate as schema  # the API and the worker, which also start here, need no Alembic
 
     servers: EmbeddedServers | None = None
+    _check_port(settings)
     try:
         if not (settings.database_url and settings.redis_url):
             err.print(f"starting PostgreSQL and Valkey in {settings.data_dir} …")
@@ -235,7 +245,7 @@ def _running(settings: Settings) -> Iterator[_Running]:
         published = asyncio.run(_publish(settings))
         if published:
             err.print(f"published {len(published)} definitions")
-    except (EmbeddedError, DefinitionError) as error:
+    except (EmbeddedError, JiebanError) as error:
         if servers is not None:
             servers.stop()
         _fail(str(error))
@@ -256,9 +266,19 @@ def _running(settings: Settings) -> Iterator[_Running]:
             running = _Running(settings)
             err.print("starting API, pump and worker …")
             wait_http(f"{running.url}/readyz", READY_SECONDS)
+            _write_running(settings)
             yield running
     except Stopped:
         return
+    finally:
+        (settings.data_dir / RUNNING).unlink(missing_ok=True)
+
+
+def _write_running(settings: Settings) -> None:
+    """Where the servers are, for commands beside this one; the folder is private."""
+    path = settings.data_dir / RUNNING
+    path.touch(mode=0o600)
+    path.write_text(json.dumps({"database_url": settings.database_url, "redis_url": settings.redis_url}))
 
 
 async def _publish(settings: Settings) -> list[str]:
@@ -275,23 +295,51 @@ def _token(settings: Settings, who: str, user: str = "", seconds: int = 12 * 360
     return issuer.issue(user or who, role, departments, seconds, clock.wall_now())
 
 
+def _settings() -> Settings:
+    """The settings, or one line for each that is wrong."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = [f"JIEBAN_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors(include_input=False)]
+        _fail("\n".join(wrong))
+
+
 def _needs_database() -> Settings:
-    settings = Settings()
-    if not settings.database_url:
-        _fail("Set JIEBAN_DATABASE_URL (and JIEBAN_REDIS_URL), or use `up`, which starts its own servers.")
-    return settings
+    """Settings with a database: the one that is set, or that of the `up` that runs on this data folder."""
+    settings = _settings()
+    if settings.database_url:
+        return settings
+    try:
+        running = json.loads((settings.data_dir / RUNNING).read_text())
+    except (OSError, ValueError):
+        _fail(f"Nothing runs on {settings.data_dir}: start `python3 -m service up`, or set JIEBAN_DATABASE_URL.")
+    return settings.model_copy(update=running)
 
 
-def _fail(message: str) -> None:
+def _check_port(settings: Settings) -> None:
+    """Say at once that the address cannot be had, before anything is started."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            _fail(f"Cannot listen on {settings.host}:{settings.port} ({error.strerror}); set JIEBAN_PORT to another.")
+
+
+def _fail(message: str) -> NoReturn:
     err.print(f"[red]error:[/] {message}", highlight=False)
     raise typer.Exit(2)
 
 
 def main() -> None:
     try:
-        app()
+        app(prog_name="python3 -m service")
     except KeyboardInterrupt:
         sys.exit(130)
+    except JiebanError as error:
+        err.print(f"[red]error:[/] {error}", highlight=False)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

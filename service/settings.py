@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
+from typing import Literal
+from zoneinfo import ZoneInfo
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,4 +38,25 @@ class Settings(BaseSettings):
     builtin_issuer: bool = Field(True, description="0 refuses tokens of the built-in issuer")
     webhook_url: str = Field("", description="receiver of events (Standard Webhooks); empty: events are only kept")
     webhook_secret: SecretStr = Field(SecretStr(""), description="whsec_… shared with the receiver")
-    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="how much is logged")
+
+    @field_validator("zone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (KeyError, ValueError, OSError):
+            raise ValueError("expected the name of a time zone, such as Asia/Shanghai") from None
+        return value
+
+    @field_validator("secret_key")
+    @classmethod
+    def _whole_key(cls, value: SecretStr) -> SecretStr:
+        given = value.get_secret_value()
+        try:
+            whole = not given or len(base64.b64decode(given, validate=True)) == 32
+        except ValueError:
+            whole = False
+        if not whole:
+            raise ValueError("expected 32 bytes in base64 (openssl rand -base64 32)")
+        return value

@@ -8,8 +8,9 @@ import asyncpg
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from sqlalchemy.exc import SQLAlchemyError
 
-from service.db.session import connect_arguments
+from service.db.session import Unavailable, connect_arguments
 
 SCRIPTS = Path(__file__).resolve().parent.parent.parent / "migrations"
 
@@ -23,7 +24,15 @@ def _config(dsn: str = "") -> Config:
 
 def upgrade(dsn: str, revision: str = "head") -> None:
     """Run the missing revisions. Not to be called inside a running event loop."""
-    command.upgrade(_config(dsn), revision)
+    try:
+        command.upgrade(_config(dsn), revision)
+    except (OSError, ValueError, asyncpg.PostgresError, SQLAlchemyError) as error:
+        raise Unavailable(f"The database of JIEBAN_DATABASE_URL cannot be used: {_brief(error)}") from error
+
+
+def _brief(error: BaseException) -> str:
+    """The first line of what the driver says; addresses of servers, never passwords."""
+    return f"{type(error).__name__}: {str(getattr(error, 'orig', None) or error).splitlines()[0][:300]}"
 
 
 def downgrade(dsn: str, revision: str) -> None:

@@ -76,21 +76,24 @@ class Database:
 
     @classmethod
     async def connect(cls, dsn: str, size: int, sandbox: bool) -> Database:
-        pool = await asyncpg.create_pool(
-            **connect_arguments(dsn),
-            min_size=1,
-            max_size=size,
-            init=_init,
-            reset=_no_reset,
-            command_timeout=60,
-            max_inactive_connection_lifetime=300,
-            server_settings={
-                "application_name": "jieban",
-                "lock_timeout": "5000",
-                "statement_timeout": "60000",
-                "timezone": "UTC",
-            },
-        )
+        try:
+            pool = await asyncpg.create_pool(
+                **connect_arguments(dsn),
+                min_size=1,
+                max_size=size,
+                init=_init,
+                reset=_no_reset,
+                command_timeout=60,
+                max_inactive_connection_lifetime=300,
+                server_settings={
+                    "application_name": "jieban",
+                    "lock_timeout": "5000",
+                    "statement_timeout": "60000",
+                    "timezone": "UTC",
+                },
+            )
+        except (*UNREACHABLE, asyncpg.PostgresError, ValueError) as error:
+            raise Unavailable(f"The database of JIEBAN_DATABASE_URL cannot be used: {type(error).__name__}") from error
         return cls(pool, sandbox)
 
     async def close(self) -> None:
