@@ -18,8 +18,6 @@ from pydantic.json_schema import models_json_schema
 
 from service import clock
 from service.api import admin, deps, errors, intake, queue, reports, reviews, sandbox, schemas, tickets
-from service.core.errors import JiebanError
-from service.db.session import Unavailable
 from service.integrations.identity_provider import BuiltinIssuer, Verifier
 from service.usecases.house import House
 
@@ -97,7 +95,7 @@ async def _keep_fresh(house: House) -> None:
         await asyncio.sleep(REFRESH_SECONDS)
         try:
             await house.refresh()
-        except (Unavailable, JiebanError) as error:
+        except Exception as error:  # the process goes on by the rules it has
             log.warning("definitions could not be refreshed", error=repr(error))
 
 

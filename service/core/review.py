@@ -152,7 +152,8 @@ def _give_opinion(draft: Draft, review: Review, form: Mapping[str, Any]) -> None
     )
     draft.put("opinions", opinion)
     end_clocks(draft, [c for c in draft.open_clocks("review_opinion") if c.subject_id == opinion.id], "given")
-    draft.event("review.opinion_given", review=review.id, department=opinion.department, position=opinion.position)
+    # who said what stays with the convenor until the matter is decided: the history is read by every unit concerned
+    draft.event("review.opinion_given", review=review.id)
 
 
 def _decide(draft: Draft, review: Review, form: Mapping[str, Any]) -> None:

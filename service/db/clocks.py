@@ -9,17 +9,18 @@ from service.db.session import Tx
 
 DUE = """
     -- tickets with a due timer, the earliest first; no lock, so it never waits
-    SELECT ticket_id FROM (
+    SELECT ticket_id, sum(count(*)) OVER () AS timers FROM (
         SELECT c.ticket_id, c.next_fire_at FROM clocks c
-        WHERE c.next_fire_at <= $1 AND c.ticket_id <> ALL($3::uuid[])
+        WHERE c.next_fire_at <= $1
         ORDER BY c.next_fire_at LIMIT $2) due
     GROUP BY ticket_id ORDER BY min(next_fire_at)
 """
 
 
-async def due_tickets(tx: Tx, now: datetime, limit: int, leave: list[str]) -> list[str]:
-    """Ids of tickets with timers due at or before `now`, earliest first; `leave` names those to pass over."""
-    return [row["ticket_id"] for row in await tx.rows(DUE, now, limit, leave)]
+async def due_tickets(tx: Tx, now: datetime, limit: int) -> tuple[list[str], bool]:
+    """Tickets of the `limit` timers due first at or before `now`, earliest first; whether there may be more."""
+    rows = await tx.rows(DUE, now, limit)
+    return [row["ticket_id"] for row in rows], bool(rows) and rows[0]["timers"] >= limit
 
 
 async def lock_free(tx: Tx, ticket_ids: list[str], *, wait: bool = False) -> list[str]:

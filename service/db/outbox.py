@@ -18,9 +18,9 @@ CLAIM = """
           AND NOT EXISTS (SELECT 1 FROM outbox e
                           WHERE e.ticket_id = o.ticket_id AND e.state = 'pending' AND e.id < o.id)
         ORDER BY o.next_at, o.id LIMIT $2 FOR UPDATE SKIP LOCKED)
-    UPDATE outbox o SET lease_until = $3, attempts = o.attempts + 1
+    UPDATE outbox o SET lease_until = $3
     FROM ready WHERE o.id = ready.id
-    RETURNING o.id, o.ticket_id, o.topic, o.body, o.attempts, o.created_at
+    RETURNING o.id, o.ticket_id, o.topic, o.body, o.attempts, o.created_at, o.lease_until
 """
 
 
@@ -28,21 +28,23 @@ async def claim(tx: Tx, now: datetime, limit: int, lease: timedelta) -> list[Any
     return await tx.rows(CLAIM, now, limit, now + lease)
 
 
-async def done(tx: Tx, ids: list[str], now: datetime) -> None:
+async def done(tx: Tx, row_id: str, lease: datetime, now: datetime) -> None:
+    """Delivered. A worker whose lease ran out marks nothing: the row is another's by now."""
     await tx.execute(
-        "UPDATE outbox SET state = 'done', done_at = $2, lease_until = NULL"
-        " WHERE id = ANY($1::uuid[]) AND state = 'pending'",
-        ids, now,
+        "UPDATE outbox SET state = 'done', done_at = $3, lease_until = NULL, attempts = attempts + 1"
+        " WHERE id = $1 AND state = 'pending' AND lease_until = $2",
+        row_id, lease, now,
     )  # fmt: skip
 
 
-async def failed(tx: Tx, row_id: str, next_at: datetime | None, error: str) -> None:
+async def failed(tx: Tx, row_id: str, lease: datetime, next_at: datetime | None, error: str) -> None:
     """Try again at `next_at`; None: give up, visibly."""
     await tx.execute(
         """UPDATE outbox SET state = CASE WHEN $2::timestamptz IS NULL THEN 'dead' ELSE 'pending' END,
-             next_at = coalesce($2, next_at), lease_until = NULL, last_error = left($3, 500)
-           WHERE id = $1 AND state = 'pending'""",
-        row_id, next_at, error,
+             next_at = coalesce($2, next_at), lease_until = NULL, last_error = left($3, 500),
+             attempts = attempts + 1
+           WHERE id = $1 AND state = 'pending' AND lease_until = $4""",
+        row_id, next_at, error, lease,
     )  # fmt: skip
 
 

@@ -181,6 +181,8 @@ def _save_sql(names: tuple[str, ...], intake: bool) -> str:
         if name not in _INSERT_ONLY and not intake:
             keys = _CONFLICT.get(name, "(id)")
             changes = ", ".join(f"{c} = excluded.{c}" for c in columns if c not in {"id", "ticket_id"})
+            # whoever could be decided again has no failures any more
+            changes += ", attempts = 0, last_error = NULL" if name == "clocks" else ""
             sql += f" ON CONFLICT {keys} DO UPDATE SET {changes}"
         parts.append(f"s_{name} AS ({sql}{' RETURNING 1' if name == 'tickets' else ''})")
     return f"WITH {', '.join(parts)} SELECT count(*) FROM s_tickets"  # noqa: S608

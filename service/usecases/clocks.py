@@ -49,7 +49,7 @@ async def fire_due(house: House, *, limit: int = BATCH) -> Fired:
     ids: list[str] = []
     try:
         async with house.db.transaction(SYSTEM) as tx:
-            ids = await timers.due_tickets(tx, tx.now, limit, [])
+            ids, _ = await timers.due_tickets(tx, tx.now, limit)
             ids = await timers.lock_free(tx, ids)
             return await _fire(house, tx, ids)
     except Busy:
@@ -134,15 +134,16 @@ async def _step(house: House, target: datetime) -> int | None:
     """Fire the earliest timers up to `target` and set the clock to where they end; None when nothing is left."""
     async with house.db.transaction(SYSTEM) as tx:
         offset = await timers.lock_sandbox(tx)
+        tx = replace(tx, now=await tx.value(f"SELECT {house.db.now_sql}"))  # after the lock, not before
         real = tx.now - timedelta(microseconds=offset)
         # once the clock has passed the target, what falls due while we work is the pump's
         until = max(target, tx.now)
-        ids = await timers.due_tickets(tx, until, BATCH, [])
+        ids, more = await timers.due_tickets(tx, until, BATCH)
         if not ids:
             if tx.now < target:
                 await timers.sandbox_offset(tx, (target - real) // timedelta(microseconds=1))
             return None
-        if len(ids) == BATCH:
+        if more:
             until = await timers.latest_of(tx, ids, until)
         ids = await timers.lock_free(tx, ids, wait=True)
         fired = await _fire(house, replace(tx, now=until), ids, punctual=True)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -23,12 +24,13 @@ from service.core.errors import Busy, Duplicate
 from service.core.model import Actor, Decision, Phase, Ticket
 from service.core.routing import Request, Route
 from service.db import tickets
-from service.db.session import Collision, Tx
+from service.db.session import Collision, Tx, Unavailable
 from service.db.vault import mask_contact
 from service.usecases import views
 from service.usecases.answers import ATTEMPTS, Answer, Call, keep, record, replay
 from service.usecases.house import House
 
+LONGEST_TURN_SECONDS = 5.0
 KNOWN = """
     -- one look: the next number, a kept answer, the firm, and whether this source reference is here already
     SELECT {now} AS now, nextval('ticket_number') AS seq,
@@ -61,7 +63,7 @@ async def accept(house: House, actor: Actor, body: Mapping[str, Any], call: Call
     prepared = prepare(house, body, call.digest)
     for attempt in range(ATTEMPTS):
         try:
-            async with house.door, house.db.transaction(actor, timed=False) as tx:
+            async with _in_turn(house), house.db.transaction(actor, timed=False) as tx:
                 answer = await _accept(house, tx, prepared, call)
             house.ring()
             return answer
@@ -69,6 +71,20 @@ async def accept(house: House, actor: Actor, body: Mapping[str, Any], call: Call
             # somebody posted the same key, reference or firm at this very moment: look again
             await asyncio.sleep(0.005 * attempt)
     raise Busy("The same request is being posted many times at once; try in a moment.")
+
+
+@asynccontextmanager
+async def _in_turn(house: House) -> AsyncIterator[None]:
+    """Wait for a turn at the door, but never longer than a caller would: then come back later (503)."""
+    try:
+        async with asyncio.timeout(LONGEST_TURN_SECONDS):
+            await house.door.acquire()
+    except TimeoutError:
+        raise Unavailable("Too many requests are coming in at once; repeat this one as it was.") from None
+    try:
+        yield
+    finally:
+        house.door.release()
 
 
 def prepare(house: House, body: Mapping[str, Any], digest: bytes) -> Prepared:

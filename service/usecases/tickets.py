@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic_core import to_json
@@ -11,8 +12,8 @@ from service.core import clocks, workflow
 from service.core.access import require
 from service.core.definitions import Workflow
 from service.core.draft import Env
-from service.core.errors import Invalid, JiebanError, NotFound, Stale
-from service.core.model import Actor, Decision, Ticket
+from service.core.errors import Forbidden, Invalid, JiebanError, NotFound, Stale
+from service.core.model import Actor, Decision, Role, Ticket
 from service.db import audit, queries, tickets
 from service.db.session import Tx
 from service.db.tickets import Stored
@@ -79,6 +80,8 @@ async def decide_and_save(
     ticket_id = await tickets.lock(tx, ref)
     if ticket_id is None:
         raise NotFound(ABSENT)
+    # the lock may have taken a while: what happens now happens after whatever happened meanwhile
+    tx = replace(tx, now=await tx.value(f"SELECT {house.db.now_sql}"))
     stored = (await tickets.load(tx, [ticket_id]))[ticket_id]
     if if_match is not None and if_match not in {"*", etag(stored.ticket)}:
         raise Stale(
@@ -136,14 +139,21 @@ async def reveal_contact(house: House, actor: Actor, ref: str, reason: str) -> d
     if not reason.strip():
         raise Invalid.field("/reason", "expected why the contact is needed")
     async with house.db.transaction(actor) as tx:
-        stored, _, _ = await decide_and_save(
-            house, tx, ref, lambda t, env: workflow.note(t, "contact.revealed", {"reason": reason}, env)
-        )
+        stored, _, _ = await decide_and_save(house, tx, ref, lambda t, env: _note_reveal(t, reason, env))
         sealed = stored.row["contact"]
         await audit.write(tx, house.new_id(), "contact.revealed", stored.ticket.id, {"reason": reason})
         if sealed is None:
             return {"contact": None}
         return {"contact": house.vault.open(bytes(sealed), f"contact/{stored.ticket.id}")}
+
+
+def _note_reveal(ticket: Ticket, reason: str, env: Env) -> Decision:
+    """A handler reveals for a leg of his or her own unit only: being asked for an opinion is not enough."""
+    actor = env.actor
+    handles = any(a.department in actor.departments for a in ticket.assignments if a.open or not ticket.open)
+    if actor.role is Role.HANDLER and not handles:
+        raise Forbidden("A contact is revealed to a department that handles the ticket.")
+    return workflow.note(ticket, "contact.revealed", {"reason": reason}, env)
 
 
 async def _find(house: House, tx: Tx, ref: str) -> tuple[Stored, Workflow]:
