@@ -113,8 +113,8 @@ class Database:
         """
         try:
             async with self.pool.acquire(timeout=self._timeout) as connection:
-                await connection.execute(_begin(actor, readonly, snapshot))
                 try:
+                    await connection.execute(_begin(actor, readonly, snapshot))
                     now = await connection.fetchval(f"SELECT {self.now_sql}") if timed else UNKNOWN_TIME
                     yield Tx(connection, now, actor)
                 except BaseException:
