@@ -292,7 +292,7 @@ def _token(settings: Settings, who: str, user: str = "", seconds: int = 12 * 360
     issuer = bootstrap.issuer_of(settings)
     if issuer is None:
         raise ValueError("JIEBAN_BUILTIN_ISSUER=0: tokens come from your identity provider")
-    return issuer.issue(user or who, role, departments, seconds, clock.wall_now())
+    return issuer.issue(identity.subject_of(role, departments, user), role, departments, seconds, clock.wall_now())
 
 
 def _settings() -> Settings:

@@ -115,7 +115,7 @@ async def healthz() -> Response:
 
 @router.get("/readyz")
 async def readyz(request: Request, house: HouseDep) -> Response:
-    """Ready to take requests: the database answers, the schema is the newest. Redis may be gone (degraded)."""
+    """Ready to take requests: the database answers and timers are not far behind. Redis may be gone (degraded)."""
     state: dict[str, Any] = await operation.readiness(house)
     state["redis"] = "ok" if request.app.state.bell.reachable else "degraded: wake-ups are lost, timers still fire"
     if not state["ready"]:

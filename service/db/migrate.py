@@ -1,4 +1,4 @@
-"""Bring a database to the newest schema, or ask whether it is there."""
+"""Bring a database to the newest schema, and hold the tables of the code against it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from pathlib import Path
 import asyncpg
 from alembic import command
 from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy.exc import SQLAlchemyError
 
-from service.db.session import Unavailable, connect_arguments
+from service.db.session import Unavailable
 
 SCRIPTS = Path(__file__).resolve().parent.parent.parent / "migrations"
 
@@ -42,20 +41,3 @@ def downgrade(dsn: str, revision: str) -> None:
 def check(dsn: str) -> None:
     """Raise if the tables in `db.tables` and the migrated schema differ."""
     command.check(_config(dsn))
-
-
-def head() -> str:
-    """The newest revision that the code knows."""
-    revision = ScriptDirectory.from_config(_config()).get_current_head()
-    assert revision is not None, "the project ships at least one revision"
-    return revision
-
-
-async def current(dsn: str) -> str | None:
-    """The revision of a database, or None when it was never migrated."""
-    connection = await asyncpg.connect(**connect_arguments(dsn))
-    try:
-        exists = await connection.fetchval("SELECT to_regclass('alembic_version') IS NOT NULL")
-        return await connection.fetchval("SELECT version_num FROM alembic_version") if exists else None
-    finally:
-        await connection.close()

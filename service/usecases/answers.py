@@ -12,8 +12,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic_core import to_json
-
 from service.core.errors import Busy, JiebanError, KeyReused
 from service.core.model import Actor
 from service.db.session import Collision, Tx, Unavailable
@@ -125,7 +123,3 @@ async def keep(house: House, tx: Tx, call: Call, answer: Answer) -> None:
 
 def _context(actor: Actor, call: Call) -> str:
     return f"idempotency/{actor.subject}/{call.route}/{call.key}"
-
-
-def json_answer(status: int, body: Any, **headers: str) -> Answer:
-    return Answer(status, to_json(body), headers)
