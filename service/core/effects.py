@@ -73,6 +73,8 @@ def start_clock(
         anchor=anchor,
         calendar_key=draft.env.calendar.key,
         calendar_version=draft.env.calendar.version,
+        workflow_key=draft.env.workflow.key,
+        workflow_version=draft.env.workflow.version,
         state=ClockState.RUNNING,
         due_at=due_at,
         original_due_at=due_at,
@@ -179,7 +181,7 @@ def _assign_lead(draft: Draft, source: str) -> None:
     draft.set(lead=lead)
     for code in co_handlers:
         _add_co_handler(draft, code)
-    draft.notices.append(Notice(f"department:{lead}", "dispatched", {"ticket": draft.ticket.id}))
+    draft.notices.append(Notice(f"department:{lead}", "dispatched"))
 
 
 def _new_leg(draft: Draft, department: str, role: str) -> Assignment:
@@ -191,7 +193,7 @@ def _new_leg(draft: Draft, department: str, role: str) -> Assignment:
 def _add_co_handler(draft: Draft, code: str) -> None:
     if not any(a.open and a.department == code for a in draft.ticket.assignments):
         _new_leg(draft, code, "co_handler")
-        draft.notices.append(Notice(f"department:{code}", "co_dispatched", {"ticket": draft.ticket.id}))
+        draft.notices.append(Notice(f"department:{code}", "co_dispatched"))
 
 
 def _add_co_handlers(draft: Draft, _: Any) -> None:
@@ -316,7 +318,8 @@ def _notify(draft: Draft, targets: list[str]) -> None:
             if code is None:
                 continue
             target = f"department:{code}"
-        draft.notices.append(Notice(target, "attention", {"ticket": draft.ticket.id}))
+        told = (clock.name, clock.due_at) if clock else (None, None)
+        draft.notices.append(Notice(target, "attention", *told))
 
 
 def _record(draft: Draft, name: str) -> None:

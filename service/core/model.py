@@ -139,6 +139,13 @@ class Clock:
     department: str | None = None
     subject_id: str | None = None
     """The approval, opinion or measure this clock belongs to, when it is not the ticket's or a leg's own."""
+    workflow_key: str = ""
+    workflow_version: int = 0
+    """The policy version that this clock was last bound to (T2)."""
+    changes: tuple[Mapping[str, Any], ...] = ()
+    """How the promise was made anew (T8, T9, T11), oldest first: kind, at, by, reason, before, after. JSON-able."""
+    escalates_from: datetime | None = None
+    """Set when the promise was made anew after its new due time: rungs after the due time count from here."""
 
     @property
     def open(self) -> bool:
@@ -306,6 +313,8 @@ class Ticket:
     visible_to: tuple[str, ...] = ()
     last_seq: int = 0
     head_hash: str = ""
+    merged_into: str | None = None
+    split_from: str | None = None
     rounds: tuple[Round, ...] = ()
     assignments: tuple[Assignment, ...] = ()
     clocks: tuple[Clock, ...] = ()
@@ -356,11 +365,12 @@ class Firing:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Somebody should be told: `to` is a role or `department:<code>`."""
+    """Somebody should look at the ticket: `to` is a role or `department:<code>`, `about` the clock that says so."""
 
     to: str
     kind: str
-    data: Mapping[str, Any]
+    about: str | None = None
+    due_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

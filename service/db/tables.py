@@ -38,6 +38,9 @@ metadata: MetaData = SQLModel.metadata
 metadata.naming_convention = NAMING
 
 
+OPEN_CLOCK = text("state NOT IN ('met', 'breached_met', 'cancelled')")
+
+
 def _pk() -> Any:
     return Field(sa_column=Column(UUID(as_uuid=False), primary_key=True))
 
@@ -148,6 +151,24 @@ class Definition(SQLModel, table=True):
     published_at: datetime = _time()
     published_by: str = _text()
     reason: str = _text(default="")
+    retired_at: datetime | None = _time(nullable=True)
+
+
+class CalendarProjection(SQLModel, table=True):
+    """The re-projection of open clocks onto one version of a calendar (T9): how far it is, and what it moved."""
+
+    __tablename__ = "calendar_projections"
+    __table_args__ = (_one_of("state", "running", "done"),)
+    key: str = Field(sa_column=Column(Text, primary_key=True))
+    version: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    state: str = _text(default="running")
+    total: int = _int(0)
+    done: int = _int(0)
+    moved: int = _int(0)
+    reason: str = _text(default="")
+    by: str = _text()
+    started_at: datetime = _time()
+    finished_at: datetime | None = _time(nullable=True)
 
 
 # --- tickets and what hangs on them --------------------------------------------------------------------------------
@@ -204,6 +225,8 @@ class TicketRow(SQLModel, table=True):
     version: int = _int(1)
     last_seq: int = _int(0)
     head_hash: str = _text(default="")
+    merged_into: str | None = _id(nullable=True, references="tickets.id")
+    split_from: str | None = _id(nullable=True, references="tickets.id")
 
 
 class AssignmentRow(SQLModel, table=True):
@@ -256,6 +279,9 @@ class ClockRow(SQLModel, table=True):
         _one_of("family", "enterprise", "assignment", "centre"),
         UniqueConstraint("ticket_id", "name", "cycle"),
         Index("ix_clocks_fire", "next_fire_at", postgresql_where=text("next_fire_at IS NOT NULL")),
+        Index("ix_clocks_dead", "dead_at", postgresql_where=text("dead_at IS NOT NULL")),
+        Index("ix_clocks_open_calendar", "calendar_key", "calendar_version", "ticket_id", postgresql_where=OPEN_CLOCK),
+        Index("ix_clocks_provisional", "due_at", postgresql_where=text("provisional")),
         Index(None, "name", "due_at"),
         Index(None, "assignment_id"),
         {"postgresql_with": {"fillfactor": 80}},
@@ -272,6 +298,8 @@ class ClockRow(SQLModel, table=True):
     anchor: datetime = _time()
     calendar_key: str = _text()
     calendar_version: int = _int()
+    workflow_key: str | None = _text(nullable=True)
+    workflow_version: int | None = _int(nullable=True)
     state: str = _text()
     due_at: datetime = _time()
     original_due_at: datetime = _time()
@@ -286,8 +314,12 @@ class ClockRow(SQLModel, table=True):
     next_fire_at: datetime | None = _time(nullable=True)
     department: str | None = _text(nullable=True)
     subject_id: str | None = _id(nullable=True)
+    changes: list[dict[str, Any]] = _json("[]")
+    escalates_from: datetime | None = _time(nullable=True)
     attempts: int = _int(0, small=True)
+    crashes: int = _int(0, small=True)
     last_error: str | None = _text(nullable=True)
+    dead_at: datetime | None = _time(nullable=True)
 
 
 class FiringRow(SQLModel, table=True):
@@ -442,6 +474,47 @@ class OutboxRow(SQLModel, table=True):
     done_at: datetime | None = _time(nullable=True)
 
 
+class NoticeRow(SQLModel, table=True):
+    """Somebody should look at a ticket. Told outside in digests: one message per recipient and minute at most."""
+
+    __tablename__ = "notices"
+    __table_args__ = (
+        Index("ix_notices_told", "recipient", "id"),
+        Index("ix_notices_waiting", "id", postgresql_where=text("digest_id IS NULL")),
+        Index(None, "ticket_id"),
+    )
+    id: str = _pk()
+    ticket_id: str = _id(references="tickets.id")
+    recipient: str = _text()
+    kind: str = _text()
+    about: str | None = _text(nullable=True)
+    due_at: datetime | None = _time(nullable=True)
+    created_at: datetime = _time()
+    digest_id: str | None = _id(nullable=True)
+
+
+class DigestRow(SQLModel, table=True):
+    """The notices of one recipient and minute as one message; leaves the house as the outbox does."""
+
+    __tablename__ = "digests"
+    __table_args__ = (
+        _one_of("state", "pending", "done", "dead"),
+        UniqueConstraint("recipient", "slot"),
+        Index("ix_digests_pending", "next_at", "id", postgresql_where=text("state = 'pending'")),
+    )
+    id: str = _pk()
+    recipient: str = _text()
+    slot: datetime = _time()
+    body: dict[str, Any] = _json()
+    state: str = _text(default="pending")
+    next_at: datetime = _time()
+    attempts: int = _int(0, small=True)
+    lease_until: datetime | None = _time(nullable=True)
+    last_error: str | None = _text(nullable=True)
+    created_at: datetime = _time()
+    done_at: datetime | None = _time(nullable=True)
+
+
 class IdempotencyRow(SQLModel, table=True):
     """First answers by key. The stored answer is encrypted: it holds what the client may see of a ticket."""
 
@@ -469,6 +542,30 @@ class AuditRow(SQLModel, table=True):
     data: dict[str, Any] = _json()
 
 
+class PumpRun(SQLModel, table=True):
+    """What each pump has in hand, written before it begins: whoever dies over a batch has left its tickets here."""
+
+    __tablename__ = "pump_runs"
+    worker: str = Field(sa_column=Column(Text, primary_key=True))
+    started_at: datetime = _time()
+    heartbeat_at: datetime = _time()
+    batch: list[str] = Field(sa_column=Column(ARRAY(UUID(as_uuid=False)), nullable=False, server_default=text("'{}'")))
+    held: str | None = _text(nullable=True)
+    skew_us: int = _int(0, big=True)
+
+
+class CronSlot(SQLModel, table=True):
+    """Periodic work: inserting the slot is the claim, so it is done exactly once however many workers run."""
+
+    __tablename__ = "cron_slots"
+    name: str = Field(sa_column=Column(Text, primary_key=True))
+    slot: datetime = Field(sa_column=Column(DateTime(timezone=True), primary_key=True))
+    worker: str = _text()
+    started_at: datetime = _time()
+    finished_at: datetime | None = _time(nullable=True)
+    result: dict[str, Any] = _json()
+
+
 class SandboxClock(SQLModel, table=True):
     """The offset of a sandbox's test clock, in microseconds; one row or none."""
 
@@ -480,7 +577,7 @@ class SandboxClock(SQLModel, table=True):
 
 TICKET_TABLES = (
     "tickets", "assignments", "rounds", "clocks", "firings", "approvals", "reviews", "opinions", "measures", "events",
-    "outbox",
+    "outbox", "notices",
 )  # fmt: skip
 """Tables that hold tickets' data. Each has row-level security forced (the policies stand in the migration that makes
 the table); a test reads the catalogue and fails for one that has not."""

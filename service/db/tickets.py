@@ -8,7 +8,7 @@ come from `db.tables`, so a renamed column fails at import, not at night.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import lru_cache
@@ -33,6 +33,7 @@ from service.core.model import (
     Round,
     Segment,
     Ticket,
+    evolve,
 )
 from service.db import tables
 from service.db.session import Tx
@@ -50,10 +51,11 @@ CHILDREN: Mapping[str, tuple[type[Any], type[Any]]] = {
 
 _STATE = (
     "stage", "phase", "round", "lead", "outcome", "counters", "facts", "visible_to", "updated_at", "closed_at",
-    "next_due_at", "version", "last_seq", "head_hash", "domain", "matter", "urgency",
+    "next_due_at", "version", "last_seq", "head_hash", "domain", "matter", "urgency", "workflow_key",
+    "workflow_version", "merged_into",
 )  # fmt: skip
 _CONFLICT = {"rounds": "(ticket_id, number)"}
-_INSERT_ONLY = frozenset({"firings", "events", "outbox", "idempotency", "enterprises"})
+_INSERT_ONLY = frozenset({"firings", "events", "outbox", "notices", "idempotency", "enterprises"})
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII)
 _NUMBER = re.compile(r"QY[0-9]{15}", re.ASCII)
 
@@ -134,8 +136,10 @@ async def save(
             batch.setdefault("events", []).extend(events)
         if decision.firings:
             batch.setdefault("firings", []).extend({**_plain(f), "ticket_id": ticket.id} for f in decision.firings)
-        if events or decision.notices:
-            batch.setdefault("outbox", []).append(_outbox(tx, ticket, events, decision, new_id))
+        if events:
+            batch.setdefault("outbox", []).append(_outbox(tx, ticket, events, new_id))
+        if decision.notices:
+            batch.setdefault("notices", []).extend(_notices(tx, ticket, decision, new_id))
         out.append(ticket)
     if not out:
         return out
@@ -146,18 +150,19 @@ async def save(
     return out
 
 
-_ORDER = ["enterprises", "tickets", *CHILDREN, "events", "firings", "outbox", "idempotency"]
+_ORDER = ["enterprises", "tickets", *CHILDREN, "events", "firings", "outbox", "notices", "idempotency"]
 _ROWS: Mapping[str, type[Any]] = {
     "enterprises": tables.Enterprise,
     "tickets": tables.TicketRow,
     "events": tables.EventRow,
     "firings": tables.FiringRow,
     "outbox": tables.OutboxRow,
+    "notices": tables.NoticeRow,
     "idempotency": tables.IdempotencyRow,
     **{name: row for name, (_, row) in CHILDREN.items()},
 }
 _SKIP = {
-    "clocks": frozenset({"attempts", "last_error"}),
+    "clocks": frozenset({"attempts", "crashes", "last_error", "dead_at"}),
     "outbox": frozenset({"state", "attempts", "lease_until", "last_error", "done_at"}),
 }
 
@@ -182,7 +187,7 @@ def _save_sql(names: tuple[str, ...], intake: bool) -> str:
             keys = _CONFLICT.get(name, "(id)")
             changes = ", ".join(f"{c} = excluded.{c}" for c in columns if c not in {"id", "ticket_id"})
             # whoever could be decided again has no failures any more
-            changes += ", attempts = 0, last_error = NULL" if name == "clocks" else ""
+            changes += ", attempts = 0, crashes = 0, last_error = NULL, dead_at = NULL" if name == "clocks" else ""
             sql += f" ON CONFLICT {keys} DO UPDATE SET {changes}"
         parts.append(f"s_{name} AS ({sql}{' RETURNING 1' if name == 'tickets' else ''})")
     return f"WITH {', '.join(parts)} SELECT count(*) FROM s_tickets"  # noqa: S608
@@ -201,14 +206,10 @@ def _state_row(ticket: Ticket) -> dict[str, Any]:
     return row
 
 
-def _outbox(
-    tx: Tx, ticket: Ticket, events: list[dict[str, Any]], decision: Decision, new_id: Callable[[], str]
-) -> dict[str, Any]:
-    told = sorted({(n.to, n.kind) for n in decision.notices})
+def _outbox(tx: Tx, ticket: Ticket, events: list[dict[str, Any]], new_id: Callable[[], str]) -> dict[str, Any]:
     body = {
         "number": ticket.number,
         "events": [{k: e[k] for k in ("id", "seq", "type", "occurred_at")} for e in events],
-        "notices": [{"to": to, "kind": kind} for to, kind in told],
     }
     return {
         "id": new_id(),
@@ -220,6 +221,20 @@ def _outbox(
     }
 
 
+def _notices(tx: Tx, ticket: Ticket, decision: Decision, new_id: Callable[[], str]) -> Iterator[dict[str, Any]]:
+    """One row for each that is to be told and why; the same said twice by one decision is said once."""
+    for notice in dict.fromkeys(decision.notices):
+        yield {
+            "id": new_id(),
+            "ticket_id": ticket.id,
+            "recipient": notice.to,
+            "kind": notice.kind,
+            "about": notice.about,
+            "due_at": notice.due_at,
+            "created_at": tx.now,
+        }
+
+
 # --- from rows to values -----------------------------------------------------------------------------------------------
 
 
@@ -228,6 +243,9 @@ _HEADER = tuple(f.name for f in fields(Ticket) if f.name not in {*CHILDREN, "pha
 
 def _stored(row: Any) -> Stored:
     children: dict[str, Any] = {name: _children(cls, row[name]) for name, (cls, _) in CHILDREN.items()}
+    policy = {"workflow_key": row["workflow_key"], "workflow_version": row["workflow_version"]}
+    # a clock that was started before clocks had a policy of their own has its ticket's
+    children["clocks"] = tuple(c if c.workflow_key else evolve(c, **policy) for c in children["clocks"])
     ticket = Ticket(
         **{name: row[name] for name in _HEADER},
         phase=Phase(row["phase"]),
@@ -239,7 +257,7 @@ def _stored(row: Any) -> Stored:
 
 _TIMES = {cls: tuple(f.name for f in fields(cls) if "datetime" in str(f.type)) for cls, _ in CHILDREN.values()}
 _NAMES = {cls: tuple(f.name for f in fields(cls)) for cls, _ in CHILDREN.values()}
-_TUPLES = {Clock: ("fired",), Review: ("grounds",), MeasureTask: ("progress",)}
+_TUPLES = {Clock: ("fired", "changes"), Review: ("grounds",), MeasureTask: ("progress",)}
 
 
 def _children(cls: type[Any], aggregated: str | None) -> tuple[Any, ...]:

@@ -66,7 +66,6 @@ def payload(row: Mapping[str, Any]) -> dict[str, Any]:
                 }
                 for e in body["events"]
             ],
-            "notices": body["notices"],
         },
     }
 

@@ -16,7 +16,9 @@ from service.db.tables import TICKET_TABLES
 from service.integrations.identity_provider import BuiltinIssuer
 from tests.conftest import City, opened_city
 
-SEEN_BY_TAX = ("tickets", "assignments", "clocks", "rounds", "events", "outbox", "approvals", "reviews", "firings")
+SEEN_BY_TAX = (
+    "tickets", "assignments", "clocks", "rounds", "events", "outbox", "approvals", "reviews", "firings", "notices",
+)  # fmt: skip
 
 
 @asynccontextmanager
