@@ -12,7 +12,8 @@ from service.api.deps import ActorDep, HouseDep
 from service.api.schemas import ManyTickets, Page, Problem, Reason, TicketOut
 from service.core.access import require
 from service.core.errors import Invalid
-from service.usecases import lists, tickets
+from service.core.workflow import JOINING
+from service.usecases import joining, lists, tickets
 
 router = APIRouter(prefix="/v1", tags=["tickets"])
 Limit = Annotated[int, Query(ge=1, le=200)]
@@ -97,7 +98,8 @@ async def post_action(request: Request, ticket: str, action: str, house: HouseDe
     form = await deps.read_form(request)
     call = deps.call_of(request, f"POST /v1/tickets/{ticket}/actions/{action}", form)
     if_match = request.headers.get("if-match")
-    return deps.respond(await tickets.act(house, actor, ticket, action, form, call, if_match))
+    carry_out = joining.act if action in JOINING else tickets.act
+    return deps.respond(await carry_out(house, actor, ticket, action, form, call, if_match))
 
 
 HOTLINE_MESSAGES = {"urges": "urge", "amendments": "amend", "withdrawal": "withdraw", "callbacks": "record_callback"}

@@ -98,6 +98,8 @@ class Calendar:
         "_week",
         "_working",
         "day_end",
+        "districts",
+        "extends",
         "horizon",
         "key",
         "title",
@@ -114,6 +116,9 @@ class Calendar:
         self.day_end: Final[DayEnd] = source.day_end
         self.horizon: Final = source.horizon
         """Last date of the last consecutive official year; None if there is none: all is provisional."""
+        self.extends: Final = source.extends
+        self.districts: Final = source.districts
+        """Area codes whose tickets count by this calendar instead of the one it extends."""
         self._week = source.week
         self._marks = source.marks
         self._tables = Tables.build(source)

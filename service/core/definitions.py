@@ -22,6 +22,7 @@ from ruamel.yaml.composer import Composer, ComposerError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from service.core.calendar import Budget, Calendar, CalendarError, Measure
+from service.core.calendar_data import overlay
 from service.core.clocks import RungTime
 from service.core.errors import DefinitionError
 from service.core.model import Phase, Role
@@ -69,15 +70,24 @@ class BreachDoc(_Doc):
     to: Name | None = None
 
 
+Anchor = Literal["received_at", "dispatched_at", "accepted_at", "ruling_at", "submitted_at", "started_at"]
+Cycle = Literal["continue", "restart", "new"]
+"""How the next cycle of a clock begins (T3): the closed span does not count and the rest of the budget goes on; the
+whole budget again; the budget of rework."""
+
+
 class ClockDoc(_Doc):
     """One SLA promise."""
 
     title: TextDoc
     family: Literal["enterprise", "assignment", "centre"]
-    anchor: Literal["received_at", "dispatched_at", "started_at"] = "started_at"
+    anchor: Anchor = "started_at"
     measure: Measure
     budget: str | int
     rework_budget: str | int | None = None
+    rounds: Cycle = "new"
+    reopened: Cycle = "continue"
+    reopened_late: Cycle = "restart"
     rungs: list[RungDoc] = []
     breach: BreachDoc = BreachDoc()
 
@@ -126,6 +136,7 @@ class OpenDoc(_Doc):
 
     routed: BranchDoc
     unrouted: BranchDoc
+    answered: BranchDoc | None = None
 
 
 class ReviewDoc(_Doc):
@@ -137,6 +148,7 @@ class ReviewDoc(_Doc):
     decided: list[BranchDoc] = Field(min_length=1)
     completed: list[BranchDoc] = Field(min_length=1)
     withdrawn: list[BranchDoc] = Field(min_length=1)
+    replaced: list[BranchDoc] = []
 
 
 class WorkflowDoc(_Doc):
@@ -148,6 +160,8 @@ class WorkflowDoc(_Doc):
     abstract: bool = False
     calendar: str = Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")
     oldest_received_days: int = Field(30, ge=1, le=365)
+    callback_window_days: int = Field(15, ge=1, le=365)
+    split: Literal["inherit", "restart"] = "inherit"
     domains: list[Name] = []
     urgency: list[Name] = []
     departments: list[Name] = []
@@ -183,6 +197,9 @@ class ClockDef:
     anchor: str
     budget: Budget
     rework: Budget
+    rounds: str
+    reopened: str
+    reopened_late: str
     rungs: Mapping[str, Rung]
     times: tuple[tuple[str, RungTime], ...]
 
@@ -221,6 +238,8 @@ class Workflow:
     title: Mapping[str, str]
     calendar: str
     oldest_received_days: int
+    callback_window_days: int
+    split: str
     domains: frozenset[str]
     urgency: frozenset[str]
     departments: frozenset[str]
@@ -343,19 +362,24 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_calendars(folder: Path) -> dict[str, dict[str, Any]]:
-    """All calendars under `folder`/calendars, each with its `holidays` file merged in as `years`."""
-    out = {}
+    """All calendars under `folder`/calendars: `holidays` files merged in as `years`, overlays laid over their base."""
+    given: dict[str, tuple[Path, dict[str, Any]]] = {}
     for path in sorted((folder / "calendars").glob("*.yaml")):
         data = read_yaml(path)
         holidays = data.pop("holidays", None)
         if holidays:
             data["years"] = _text_keys(read_yaml(path.parent / holidays).get("years", {}))
         data = _text_keys(data)
+        given[data.get("key", path.stem)] = (path, data)
+    out = {}
+    for key, (path, data) in given.items():
         try:
-            Calendar.compile(data)
+            base = data.get("extends")
+            body = overlay(given[base][1] if base in given else None, data) if base else data
+            Calendar.compile(body)
         except CalendarError as error:
             raise DefinitionError(str(error), (), path.name, 1) from None
-        out[data["key"]] = data
+        out[key] = body
     return out
 
 
@@ -384,6 +408,8 @@ def compile_workflow(plain: Mapping[str, Any], version: int = 1) -> Workflow:
         title=_text(doc.title),
         calendar=doc.calendar,
         oldest_received_days=doc.oldest_received_days,
+        callback_window_days=doc.callback_window_days,
+        split=doc.split,
         domains=frozenset(doc.domains),
         urgency=frozenset(doc.urgency),
         departments=frozenset(doc.departments),
@@ -392,12 +418,13 @@ def compile_workflow(plain: Mapping[str, Any], version: int = 1) -> Workflow:
         actions={name: _action(name, a, doc) for name, a in doc.actions.items()},
         approvals={name: _approval(name, a) for name, a in doc.approvals.items()},
         opened={
-            "routed": _branch(doc.open.routed, ("open", "routed")),
-            "unrouted": _branch(doc.open.unrouted, ("open", "unrouted")),
+            name: _branch(branch, ("open", name))
+            for name in OpenDoc.model_fields
+            if (branch := getattr(doc.open, name)) is not None
         },
         review={
             k: tuple(_branch(b, ("review", k, n)) for n, b in enumerate(getattr(doc.review, k)))
-            for k in ("proposed", "accepted", "refused", "decided", "completed", "withdrawn")
+            for k in ReviewDoc.model_fields
         },
     )
     _check_names(flow)
@@ -477,7 +504,8 @@ def _clock(name: str, doc: ClockDoc) -> ClockDef:
     breach = _branch(doc.breach, (*path, "breach"))
     rungs["breach"] = Rung("breach", RungTime("due"), None, breach.effects, breach.to)
     times = tuple((r.name, r.time) for r in rungs.values())
-    return ClockDef(name, _text(doc.title), doc.family, doc.anchor, budget, rework, rungs, times)
+    cycles = (doc.rounds, doc.reopened, doc.reopened_late)
+    return ClockDef(name, _text(doc.title), doc.family, doc.anchor, budget, rework, *cycles, rungs, times)
 
 
 def _rungs(doc: RungDoc, measure: Measure, path: tuple[str | int, ...]) -> list[Rung]:
@@ -537,10 +565,12 @@ def _approval(kind: str, doc: ApprovalDoc) -> ApprovalDef:
     return ApprovalDef(kind, _text(doc.title), frozenset(doc.roles), doc.clock, tuple(doc.delays), approve, deny)
 
 
-_CLOCK_EFFECTS = frozenset({"start", "meet", "cancel", "hold", "release", "settle", "extend"})
-
-
-_WORDS = {"accept": ("by_hand", "automatic", "again"), "assign_lead": ("form", "routed")}
+_CLOCK_EFFECTS = frozenset({"start", "meet", "cancel", "hold", "release", "settle", "extend", "replace"})
+_WORDS = {
+    "accept": ("by_hand", "automatic", "again"),
+    "assign_lead": ("form", "routed", "again"),
+    "rebind": ("fitting", "newest"),
+}
 _TARGETS = ("department", *(role.value for role in Role if role is not Role.SYSTEM))
 
 
@@ -588,6 +618,7 @@ def _clocks_named(verb: str, arg: Any, where: tuple[str | int, ...]) -> list[str
         names = arg
     elif verb in {"pause", "resume"}:
         names = arg.get("clocks") if isinstance(arg, Mapping) else None
+        names = [*names, arg["cap"]] if isinstance(names, list) and "cap" in arg else names
     else:
         return []
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -648,8 +679,12 @@ EFFECTS = frozenset(
         "outcome",
         "pause",
         "propose_review",
+        "rebind",
+        "reclassify",
         "record",
         "release",
+        "reopen",
+        "replace",
         "request",
         "resume",
         "settle",

@@ -90,6 +90,12 @@ async def lock(tx: Tx, ref: str) -> str | None:
     return await tx.value(f"SELECT id FROM tickets WHERE {column} = $1 FOR NO KEY UPDATE", ref)  # type: ignore[no-any-return]  # noqa: S608
 
 
+async def next_numbers(tx: Tx, count: int) -> list[int]:
+    """The running numbers of the next tickets."""
+    rows = await tx.rows("SELECT nextval('ticket_number') AS n FROM generate_series(1, $1)", count)
+    return [row["n"] for row in rows]
+
+
 def _aggregate(table: str) -> str:
     # ids are time-ordered, so children come in the order in which they were made
     order = "number" if table == "rounds" else "id"
