@@ -7,15 +7,18 @@ keys are refused) and give the JSON Schema that editors use. `Workflow` is the c
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import cel
 from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.composer import Composer, ComposerError
@@ -535,8 +538,8 @@ def _action(name: str, doc: ActionDoc, flow: WorkflowDoc) -> ActionDef:
         stages = frozenset(doc.stages)
     form = {"type": "object", "additionalProperties": False, **doc.form}
     try:
-        Draft202012Validator.check_schema(form)
-    except Exception as error:
+        validator = _validator(json.dumps(form, sort_keys=True))
+    except (SchemaError, ValueError) as error:
         raise DefinitionError(
             f"the form is not a JSON Schema: {getattr(error, 'message', error)}", (*path, "form")
         ) from None
@@ -551,12 +554,20 @@ def _action(name: str, doc: ActionDoc, flow: WorkflowDoc) -> ActionDef:
         stages=stages,
         roles=frozenset(doc.roles),
         form=form,
-        validator=Draft202012Validator(form, format_checker=Draft202012Validator.FORMAT_CHECKER),
+        validator=validator,
         guard=_cel(doc.guard, (*path, "guard")),
         guard_message=_text(doc.guard_message) if doc.guard_message else None,
         not_by=doc.not_by,
         branches=tuple(branches),
     )
+
+
+@lru_cache(maxsize=1024)
+def _validator(form: str) -> Draft202012Validator:
+    """Of a form as JSON: workflows that extend one another share most of theirs. Raises SchemaError."""
+    schema = json.loads(form)
+    Draft202012Validator.check_schema(schema)
+    return Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
 
 
 def _approval(kind: str, doc: ApprovalDoc) -> ApprovalDef:
