@@ -286,6 +286,11 @@ def _child(cls: type[Any], row: dict[str, Any]) -> Any:
     return cls(**values)
 
 
+def clock_of(text: str) -> Clock:
+    """One clock from its row as JSON."""
+    return _child(Clock, from_json(text))  # type: ignore[no-any-return]
+
+
 def _segment(s: Mapping[str, Any]) -> Segment:
     return Segment(s["kind"], _time(s["start"]), _maybe(s["end"]), _maybe(s["until"]), s["reason"], s["by"])
 

@@ -50,14 +50,6 @@ def _workflow(flow: Workflow) -> dict[str, Any]:
     }
 
 
-def calendars(house: House) -> list[dict[str, Any]]:
-    return [
-        {"key": c.key, "version": c.version, "title": c.title, "zone": str(c.zone), "day_end": c.day_end,
-         "published_until": c.horizon.isoformat() if c.horizon else None}
-        for c in house.rules.newest_calendars.values()
-    ]  # fmt: skip
-
-
 def try_routing(house: House, request: Request) -> dict[str, Any]:
     """The route with every rule that was tried: those with evidence first."""
     route = house.rules.router.route(request, explain=True)
