@@ -113,6 +113,7 @@ async def explanation(house: House, actor: Actor, ref: str, clock_id: str) -> di
             raise NotFound("This ticket has no such clock.")
         told = clocks.explain(clock, house.calendar_of(clock), house.definition_of(clock).times)
         told["policy"] = _policy_of(clock, stored.ticket)
+        told["changes"] = [views.relocated(change, house.zone) for change in told["changes"]]
         fired = await queries.firings(tx, clock_id)
         for rung in told["rungs"]:
             rung |= fired.get(rung["name"], {})
