@@ -103,6 +103,7 @@ async def run_worker(settings: Settings) -> None:
     """Pump, sweeper and arq in one process, until SIGTERM: the batch at hand is finished."""
     from service.worker.main import run_hands
     from service.worker.pump import Pump, sweep
+    from service.worker.recounting import recount
 
     async with open_house(settings) as house:
         pump = Pump(house)
@@ -121,6 +122,7 @@ async def run_worker(settings: Settings) -> None:
             loop.add_signal_handler(signum, pump.stop)
         aside = [
             asyncio.create_task(sweep(deliver)),
+            asyncio.create_task(recount(house)),
             asyncio.create_task(run_hands(settings.redis_url, pump.wake, deliver_now)),
         ]
         try:

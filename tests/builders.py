@@ -35,6 +35,7 @@ from service.core.model import (
     Ticket,
     evolve,
 )
+from service.core.policies import Policies
 from service.usecases.publishing import Folder, read_folder
 
 WORKFLOWS = Path(__file__).resolve().parents[1] / "workflows"
@@ -83,6 +84,17 @@ def departments() -> frozenset[str]:
     return frozenset(d["code"] for d in folder().departments["departments"])
 
 
+@cache
+def matters() -> frozenset[str]:
+    return frozenset(m["code"] for m in folder().matters["matters"])
+
+
+@cache
+def policies() -> Policies:
+    """The shipped workflows and calendar, each in its first version."""
+    return Policies({key: flow(key) for key in folder().workflows}, {calendar().key: calendar()})
+
+
 def ids() -> Callable[[], str]:
     """Ids that sort in the order in which they were made."""
     numbers = count(1)
@@ -126,6 +138,8 @@ class Case:
     events: list[Event] = field(default_factory=list)
     firings: list[Firing] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
+    calendars: Mapping[tuple[str, int], Calendar] = field(default_factory=dict)
+    policies: Policies | None = None
 
     @classmethod
     def opened(
@@ -141,11 +155,16 @@ class Case:
         new_id, definition = ids(), flow(key)
         now = at(created or received)
         case = cls(definition, now, a_ticket(definition, at(received), now, new_id), new_id, on or calendar())
+        case.policies = policies()
         case.take(workflow.open_ticket(case.ticket, RouteTo(lead, tuple(co_handlers), "a_rule"), case.env(HOTLINE), {}))
         return case
 
     def env(self, actor: Actor, *, punctual: bool = False) -> Env:
-        return Env(self.flow, self.calendar, actor, self.now, self.new_id, departments(), punctual)
+        bound = self.flow if self.ticket.workflow_key == self.flow.key else flow(self.ticket.workflow_key)
+        return Env(
+            bound, self.calendar, actor, self.now, self.new_id, departments(), punctual, self.calendars, matters(),
+            self.policies,
+        )  # fmt: skip
 
     def take(self, decision: Decision) -> Case:
         self.ticket = decision.after
@@ -246,7 +265,19 @@ def handled(key: str = "project_landing", received: str = "2026-09-14 10:00", **
 
 # --- random histories --------------------------------------------------------------------------------------------
 
-RARE = frozenset({"comment", "withdraw", "assign", "escalate", "add_co_handler", "log_contact", "submit_plan"})
+RARE = frozenset(
+    {
+        "comment",
+        "withdraw",
+        "assign",
+        "escalate",
+        "add_co_handler",
+        "log_contact",
+        "submit_plan",
+        "reclassify",
+        "rebind",
+    }
+)
 UNITS = ("tax", "finance", "water")
 PEOPLE = (
     HOTLINE, DISPATCHER, SUPERVISOR, REVIEWER, *(handler(unit) for unit in UNITS), handler("tax", "finance", who="both")
@@ -338,7 +369,7 @@ def a_step(case: Case, rng: Random) -> Step:
         if kind < 0.6 and tasks:
             return _measure_step(case, rng.choice(tasks), rng)
         actor = rng.choice(PEOPLE)
-        actions = workflow.possible_actions(case.ticket, case.env(actor))
+        actions = [a for a in workflow.possible_actions(case.ticket, case.env(actor)) if a.name not in workflow.JOINING]
         useful = [a for a in actions if a.name not in RARE or rng.random() < 0.05]
         if useful:
             action = rng.choice(useful)

@@ -105,6 +105,13 @@ class Project(Body):
     code: Short | None = None
 
 
+class AnsweredAtOnce(Body):
+    """The seat agent answered the question itself: the ticket is born closed, with a true ledger."""
+
+    public_reply: Filled5000
+    outcome: Literal["solved", "service_confirmed", "explained_no_basis", "not_competent"] = "solved"
+
+
 class NewTicket(Body):
     """One request of one enterprise, as the hotline posts it."""
 
@@ -121,6 +128,7 @@ class NewTicket(Body):
     contact: Contact | None = None
     location: Location | None = None
     project: Project | None = None
+    answered: AnsweredAtOnce | None = Field(None, description="the reply, if it was given at the first call already")
     extra: Extra = {}
 
 
@@ -136,6 +144,18 @@ class ManyTickets(Body):
 class ApprovalDecision(Body):
     decision: Literal["approve", "deny"]
     reason: Text2000 = ""
+
+
+# --- calendars ---------------------------------------------------------------------------------------------------
+
+
+class NewCalendar(Body):
+    """A version of a calendar. `preview`: the word of the preview that was looked at, where due times move."""
+
+    calendar: dict[str, Any] = Field(description="the data, as workflows/calendars/README.md describes it")
+    reason: Filled2000
+    dry_run: bool = Field(False, description="only tell what it would move")
+    preview: Short | None = None
 
 
 # --- reviews -----------------------------------------------------------------------------------------------------
@@ -178,6 +198,9 @@ class DecideReview(Body):
     enterprise_extract: Text20000 = ""
     dissent: Text20000 = ""
     measures: list[NewMeasure] = Field(default=[], max_length=50)
+    clock_effect: Literal["runs", "replaced"] = Field(
+        "runs", description="replaced: the dates of the measures take the place of the ticket's resolve clock"
+    )
 
 
 class MeasureReport(Body):

@@ -8,11 +8,13 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from service.api import deps
+from service.api.calendars import Form, Language, told
 from service.api.deps import ActorDep, HouseDep
 from service.api.schemas import ManyTickets, Page, Problem, Reason, TicketOut
 from service.core.access import require
 from service.core.errors import Invalid
-from service.usecases import lists, tickets
+from service.core.workflow import JOINING
+from service.usecases import joining, lists, tickets
 
 router = APIRouter(prefix="/v1", tags=["tickets"])
 Limit = Annotated[int, Query(ge=1, le=200)]
@@ -84,10 +86,12 @@ async def get_actions(ticket: str, house: HouseDep, actor: ActorDep) -> Response
 
 
 @router.get("/tickets/{ticket}/clocks/{clock}/explanation", responses=ABSENT)
-async def get_explanation(ticket: str, clock: str, house: HouseDep, actor: ActorDep) -> Response:
+async def get_explanation(
+    ticket: str, clock: str, house: HouseDep, actor: ActorDep, format: Form = "json", lang: Language = "zh"
+) -> Response:
     """Why this clock is due when it is: each interval that counted, each day that did not, sums exact."""
     require(actor, "tickets:read")
-    return deps.json(await tickets.explanation(house, actor, ticket, clock))
+    return told(await tickets.explanation(house, actor, ticket, clock), format, lang)
 
 
 @router.post("/tickets/{ticket}/actions/{action}", responses=ACTED, openapi_extra=deps.documented(FORM))
@@ -97,7 +101,8 @@ async def post_action(request: Request, ticket: str, action: str, house: HouseDe
     form = await deps.read_form(request)
     call = deps.call_of(request, f"POST /v1/tickets/{ticket}/actions/{action}", form)
     if_match = request.headers.get("if-match")
-    return deps.respond(await tickets.act(house, actor, ticket, action, form, call, if_match))
+    carry_out = joining.act if action in JOINING else tickets.act
+    return deps.respond(await carry_out(house, actor, ticket, action, form, call, if_match))
 
 
 HOTLINE_MESSAGES = {"urges": "urge", "amendments": "amend", "withdrawal": "withdraw", "callbacks": "record_callback"}

@@ -21,6 +21,7 @@ OPERATIONS: dict[str, frozenset[Role]] = {
     "reviews:act": frozenset({Role.HANDLER, Role.DISPATCHER, Role.REVIEWER, Role.SUPERVISOR}),
     "reports:read": frozenset({Role.SUPERVISOR, Role.DISPATCHER, Role.REVIEWER, Role.AUDITOR, Role.HANDLER}),
     "definitions:read": frozenset(Role) - {Role.SYSTEM},
+    "definitions:write": frozenset({Role.ADMIN}),
     "sandbox": frozenset(Role) - {Role.SYSTEM},
 }
 """Operation -> roles. What exactly an action needs is said by the workflow; this is the outer wall."""

@@ -3,7 +3,7 @@
 A `Calendar` is compiled once from plain data and is then a pure value: no clock is read, nothing is opened.
 Inside, every instant is an integer of epoch microseconds and every local date an index into the days of
 `FIRST`..`LAST`; prefix sums over office intervals and over working days make each question one or two
-bisections.
+bisections of a few elements.
 
 Four measures, which never turn into one another (one working day is neither 24 h nor 8 h):
 
@@ -31,7 +31,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from service.core.budgets import MAX_BUDGET_DAYS, Budget, CalendarError, Measure
+from service.core.budgets import DAY_US, MAX_BUDGET_DAYS, Budget, CalendarError, Measure
 from service.core.calendar_data import FIRST, LAST, WEEKDAYS, DayEnd, Mark, Rule, Source, expect, read_calendar
 from service.core.calendar_tables import (
     DAYS,
@@ -43,6 +43,7 @@ from service.core.calendar_tables import (
     instant_of,
     micros,
     out_of_range,
+    shelves,
 )
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "LAST",
     "MAX_BUDGET_DAYS",
     "MAX_EXPLAINED_DAYS",
+    "MEASURES",
     "WEEKDAYS",
     "Budget",
     "Calendar",
@@ -62,6 +64,14 @@ __all__ = [
 ]
 
 MAX_EXPLAINED_DAYS: Final = 4000
+MEASURES: Final = tuple(Measure)
+"""The measures in the order by which `Calendar.add_each` numbers them."""
+
+# Bound once: until Python 3.12 each look at a member of an enum is a call of a Python function.
+_NATURAL_HOURS: Final = Measure.natural_hours
+_WORKING_HOURS: Final = Measure.working_hours
+_NATURAL_DAYS: Final = Measure.natural_days
+_WORKING_DAYS: Final = Measure.working_days
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,19 +95,27 @@ class Calendar:
     """
 
     __slots__ = (
-        "_befores",
         "_day_ends",
+        "_days_by_shelf",
         "_ends",
+        "_first",
+        "_idles",
+        "_last",
         "_marks",
         "_midnights",
         "_owners",
         "_ranks",
         "_starts",
+        "_starts_by_shelf",
         "_tables",
         "_throughs",
+        "_throughs_by_shelf",
         "_week",
         "_working",
+        "_working_shelf",
         "day_end",
+        "districts",
+        "extends",
         "horizon",
         "key",
         "title",
@@ -114,10 +132,15 @@ class Calendar:
         self.day_end: Final[DayEnd] = source.day_end
         self.horizon: Final = source.horizon
         """Last date of the last consecutive official year; None if there is none: all is provisional."""
+        self.extends: Final = source.extends
+        self.districts: Final = source.districts
+        """Area codes whose tickets count by this calendar instead of the one it extends."""
         self._week = source.week
         self._marks = source.marks
         self._tables = Tables.build(source)
         self._midnights: list[int] = self._tables.midnights.tolist()
+        self._first, self._last = self._midnights[0], self._midnights[-1]
+        self._days_by_shelf = shelves(self._tables.midnights, DAY_US, self._last)
         self._day_ends: list[int] = self._tables.day_ends.tolist()
         self._working: list[int] = self._tables.working.tolist()
         self._ranks: list[int] = self._tables.ranks.tolist()
@@ -125,8 +148,11 @@ class Calendar:
         self._starts: list[int] = intervals.starts.tolist()
         self._ends: list[int] = intervals.ends.tolist()
         self._owners: list[int] = intervals.days.tolist()
-        self._befores: list[int] = intervals.before.tolist()
+        self._idles: list[int] = intervals.idle.tolist()
         self._throughs: list[int] = intervals.through.tolist()
+        self._starts_by_shelf = shelves(intervals.starts, DAY_US, self._last)
+        self._working_shelf: Final = max(1, self._throughs[-1] // DAYS)
+        self._throughs_by_shelf = shelves(intervals.through, self._working_shelf, self._throughs[-1])
 
     @classmethod
     def compile(cls, data: Mapping[str, Any], version: int = 1) -> Calendar:
@@ -149,9 +175,9 @@ class Calendar:
         day).
         """
         us = micros(anchor)
-        if budget.measure is Measure.working_hours:
+        if budget.measure is _WORKING_HOURS:
             return instant_of(self._spend(us, budget.amount))
-        if budget.measure is Measure.natural_hours:
+        if budget.measure is _NATURAL_HOURS:
             return instant_of(self._inside(self._inside(us) + budget.amount))
         return instant_of(self._day_ends[self._due_index(us, budget)])
 
@@ -164,9 +190,9 @@ class Calendar:
         begin, end = micros(start), micros(stop)
         if end <= begin:
             return 0
-        if measure is Measure.working_hours:
+        if measure is _WORKING_HOURS:
             return self._used(end) - self._used(begin)
-        if measure is Measure.natural_hours:
+        if measure is _NATURAL_HOURS:
             return self._inside(end) - self._inside(begin)
         return self._count(self._index(begin), self._index(end), measure)
 
@@ -188,9 +214,9 @@ class Calendar:
         if sign not in (-1, 1):
             raise CalendarError(f"sign {sign!r}: expected -1 (before) or 1 (after)")
         us = micros(instant)
-        if budget.measure is Measure.natural_hours:
+        if budget.measure is _NATURAL_HOURS:
             return instant_of(self._inside(self._inside(us) + sign * budget.amount))
-        if budget.measure is Measure.working_hours:
+        if budget.measure is _WORKING_HOURS:
             return instant_of(self._spend(us, budget.amount) if sign > 0 else self._unspend(us, budget.amount))
         return instant_of(self._day_ends[self._nth(self._index(us - 1), sign * budget.amount, budget.measure)])
 
@@ -200,7 +226,7 @@ class Calendar:
         The end of a day belongs to that day, although it is the next midnight. Natural hours, if that is
         said to be the measure, never are: no notice moves them.
         """
-        if measure is Measure.natural_hours:
+        if measure is _NATURAL_HOURS:
             return False
         return self.horizon is None or date_at(self._index(micros(due) - 1)) > self.horizon
 
@@ -248,17 +274,33 @@ class Calendar:
 
     def add_many(self, anchors_us: IntArray, budget: Budget) -> IntArray:
         """`add` for an int64 array of epoch microseconds of any shape; the same answers in the same unit."""
-        anchors = np.asarray(anchors_us)
-        if anchors.dtype != np.int64:
-            raise CalendarError(f"anchors of {anchors.dtype}: expected an int64 array of epoch microseconds")
-        expect_within(anchors, self._midnights[0], self._midnights[-1])
-        if budget.measure is Measure.natural_hours:
-            due = anchors + budget.amount
-            expect_within(due, self._midnights[0], self._midnights[-1])
-            return due
-        if budget.measure is Measure.working_hours:
-            return self._spend_many(anchors, budget.amount)
-        return self._due_many(anchors, budget)
+        return self._add_many(_int64("anchors", anchors_us), budget.measure, np.array(budget.amount, dtype=np.int64))
+
+    def add_each(self, anchors_us: IntArray, measures: IntArray, amounts: IntArray) -> IntArray:
+        """`add` of a budget of its own to each anchor: what a new version of the calendar makes of many clocks (T9).
+
+        int64 arrays of one shape: epoch microseconds; positions in `MEASURES`; microseconds or days. The answers are
+        epoch microseconds in that shape; a clock moves where its answer is not its old due time. For clocks without
+        pauses only: what these do to a clock is told by `core.clocks.due`.
+        """
+        anchors, numbers, budgets = (
+            _int64(name, values)
+            for name, values in (("anchors", anchors_us), ("measures", measures), ("amounts", amounts))
+        )
+        if not anchors.shape == numbers.shape == budgets.shape:
+            raise CalendarError(
+                f"shapes {anchors.shape}, {numbers.shape}, {budgets.shape}: expected the same three times"
+            )
+        if numbers.size and not 0 <= numbers.min() <= numbers.max() < len(MEASURES):
+            raise CalendarError(f"measures: expected positions in MEASURES, 0 to {len(MEASURES) - 1}")
+        due = np.empty_like(anchors)
+        for number, measure in enumerate(MEASURES):
+            these = numbers == number
+            if these.any():
+                for extreme in (budgets[these].min(), budgets[these].max()):
+                    Budget(measure, int(extreme))  # refuses what lies outside the bounds of its measure
+                due[these] = self._add_many(anchors[these], measure, budgets[these])
+        return due
 
     # --- explanation
 
@@ -289,29 +331,34 @@ class Calendar:
     # --- inside: epoch microseconds and day indexes
 
     def _inside(self, us: int) -> int:
-        if not self._midnights[0] <= us <= self._midnights[-1]:
+        if not self._first <= us <= self._last:
             raise out_of_range()
         return us
 
     def _index(self, us: int) -> int:
         """The day index of an instant."""
-        index = bisect_right(self._midnights, us) - 1
-        if not 0 <= index < DAYS:
+        if not self._first <= us < self._last:
             raise out_of_range()
-        return index
+        shelf = (us - self._first) // DAY_US
+        return bisect_right(self._midnights, us, self._days_by_shelf[shelf], self._days_by_shelf[shelf + 1]) - 1
 
     def _used(self, us: int) -> int:
         """Working microseconds from the beginning of the range to `us`."""
-        at = bisect_right(self._starts, self._inside(us)) - 1
-        return self._befores[at] + min(us, self._ends[at]) - self._starts[at]
+        if not self._first <= us <= self._last:
+            raise out_of_range()
+        shelf = (us - self._first) // DAY_US
+        at = bisect_right(self._starts, us, self._starts_by_shelf[shelf], self._starts_by_shelf[shelf + 1]) - 1
+        end = self._ends[at]
+        return (us if us < end else end) - self._idles[at]
 
     def _spend(self, us: int, amount: int) -> int:
         """The earliest instant at which `amount` of working time after `us` is used up."""
         target = self._used(us) + amount
-        at = bisect_left(self._throughs, target)
-        if at == len(self._throughs):
+        if target > self._throughs[-1]:
             raise out_of_range()
-        return self._starts[at] + target - self._befores[at]
+        shelf = target // self._working_shelf
+        at = bisect_left(self._throughs, target, self._throughs_by_shelf[shelf], self._throughs_by_shelf[shelf + 1])
+        return target + self._idles[at]
 
     def _unspend(self, us: int, amount: int) -> int:
         """The latest instant from which `amount` of working time passes until `us`."""
@@ -319,7 +366,7 @@ class Calendar:
         if target < 0:
             raise out_of_range()
         at = bisect_right(self._throughs, target)
-        return self._starts[at] + target - self._befores[at]
+        return target + self._idles[at]
 
     def _works(self, index: int) -> bool:
         return self._ranks[index + 1] > self._ranks[index]
@@ -331,11 +378,11 @@ class Calendar:
         return self._working[rank]
 
     def _nth(self, index: int, n: int, measure: Measure) -> int:
-        if measure is Measure.natural_days:
+        if measure is _NATURAL_DAYS:
             target = index + n
             if 0 <= target < DAYS:
                 return target
-        elif measure is Measure.working_days:
+        elif measure is _WORKING_DAYS:
             if n == 0:
                 return index
             rank = self._ranks[index + 1] + n - 1 if n > 0 else self._ranks[index] + n
@@ -346,15 +393,15 @@ class Calendar:
         raise out_of_range()
 
     def _count(self, after: int, upto: int, measure: Measure) -> int:
-        if measure is Measure.natural_days:
+        if measure is _NATURAL_DAYS:
             return max(0, upto - after)
-        if measure is Measure.working_days:
+        if measure is _WORKING_DAYS:
             return max(0, self._ranks[upto + 1] - self._ranks[after + 1])
         raise _not_days(measure)
 
     def _due_index(self, us: int, budget: Budget) -> int:
         index = self._nth(self._index(us), budget.amount, budget.measure)
-        return self._roll(index) if budget.measure is Measure.natural_days else index
+        return self._roll(index) if budget.measure is _NATURAL_DAYS else index
 
     def _mark(self, day: date) -> Mark:
         mark = self._marks.get(day)
@@ -363,24 +410,35 @@ class Calendar:
         intervals = self._week[day.weekday()]
         return Mark(intervals, "weekday" if intervals else "weekend", None, None)
 
-    def _spend_many(self, anchors: IntArray, amount: int) -> IntArray:
+    def _add_many(self, anchors: IntArray, measure: Measure, amounts: IntArray) -> IntArray:
+        """`amounts`: one for all anchors, or one for each."""
+        expect_within(anchors, self._first, self._last)
+        if measure is _NATURAL_HOURS:
+            due = anchors + amounts
+            expect_within(due, self._first, self._last)
+            return due
+        if measure is _WORKING_HOURS:
+            return self._spend_many(anchors, amounts)
+        return self._due_many(anchors, measure, amounts)
+
+    def _spend_many(self, anchors: IntArray, amounts: IntArray) -> IntArray:
         table = self._tables.intervals
         at = np.searchsorted(table.starts, anchors, "right") - 1
-        target = table.before[at] + np.minimum(anchors, table.ends[at]) - table.starts[at] + amount
+        target = np.minimum(anchors, table.ends[at]) - table.idle[at] + amounts
         at = np.searchsorted(table.through, target, "left")
         expect_within(at, 0, len(table.through) - 1)
-        return table.starts[at] + target - table.before[at]
+        return target + table.idle[at]
 
-    def _due_many(self, anchors: IntArray, budget: Budget) -> IntArray:
+    def _due_many(self, anchors: IntArray, measure: Measure, amounts: IntArray) -> IntArray:
         tables = self._tables
         index = np.searchsorted(tables.midnights, anchors, "right") - 1
         expect_within(index, 0, DAYS - 1)
-        if budget.measure is Measure.natural_days:
-            index = index + budget.amount
+        if measure is _NATURAL_DAYS:
+            index = index + amounts
             expect_within(index, 0, DAYS - 1)
             rank = tables.ranks[index]
         else:
-            rank = tables.ranks[index + 1] + budget.amount - 1
+            rank = tables.ranks[index + 1] + amounts - 1
         expect_within(rank, 0, len(tables.working) - 1)
         return tables.day_ends[tables.working[rank]]
 
@@ -403,9 +461,9 @@ class Calendar:
         reason = None
         if index == first:
             reason = "anchor_day"
-        elif budget.measure is Measure.working_days and not self._works(index):
+        elif budget.measure is _WORKING_DAYS and not self._works(index):
             reason = "off"
-        elif budget.measure is Measure.natural_days and index > first + budget.amount:
+        elif budget.measure is _NATURAL_DAYS and index > first + budget.amount:
             reason = "moved_on"
         return _row(date_at(index), int(reason is None), reason) | self._cited(index)
 
@@ -422,7 +480,7 @@ class Calendar:
 
     def _spans(self, index: int, measure: Measure) -> Iterator[tuple[int, int]]:
         """What counts on one day, in epoch microseconds: the whole day, or its office intervals."""
-        if measure is Measure.natural_hours:
+        if measure is _NATURAL_HOURS:
             yield self._midnights[index], self._midnights[index + 1]
             return
         for at in range(bisect_left(self._owners, index), bisect_right(self._owners, index)):
@@ -445,6 +503,13 @@ def _row(day: date, amount: int, reason: str | None) -> dict[str, Any]:
         "notice": None,
         "intervals": [],
     }
+
+
+def _int64(name: str, values: IntArray) -> IntArray:
+    array = np.asarray(values)
+    if array.dtype != np.int64:
+        raise CalendarError(f"{name} of {array.dtype}: expected an int64 array")
+    return array
 
 
 def _clock_text(minutes: int) -> str:

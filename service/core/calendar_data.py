@@ -24,6 +24,7 @@ Rule = Literal["weekday", "weekend", "holiday", "make_up", "override", "statutor
 DayEnd = Literal["24:00", "office_close"]
 
 _TIME_PATTERN: Final = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
+_KEY_PATTERN: Final = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 _DATE_PATTERN: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 Minutes = tuple[tuple[int, int], ...]
@@ -51,11 +52,30 @@ class Source:
     week: tuple[Minutes, ...]
     marks: dict[date, Mark]
     horizon: date | None
+    extends: str | None
+    districts: frozenset[str]
+
+
+def overlay(base: Mapping[str, Any] | None, own: Mapping[str, Any]) -> dict[str, Any]:
+    """A district's calendar over its city's: what it says itself wins, `overrides` date by date, `week` day by day.
+
+    `own` is kept in the result, so that a new version of the base can be laid under it again. Raises CalendarError
+    when there is no such base, or when the base is an overlay itself.
+    """
+    name = own.get("extends")
+    if base is None or base.get("extends"):
+        raise CalendarError(f"extends: expected the key of a calendar that stands by itself, got {name!r}")
+    merged = {**{k: v for k, v in base.items() if k not in {"districts", "own"}}, **own}
+    for part in ("overrides", "week"):
+        if base.get(part) or own.get(part):
+            merged[part] = {**(base.get(part) or {}), **(own.get(part) or {})}
+    return {**merged, "own": dict(own)}
 
 
 def read_calendar(data: Mapping[str, Any]) -> Source:
     """Raises CalendarError, naming the path in the data and what was expected there."""
-    _fields(data, "calendar", {"key", "title", "zone", "week"}, {"day_end", "years", "overrides"})
+    optional = {"day_end", "years", "overrides", "extends", "districts", "own"}
+    _fields(data, "calendar", {"key", "title", "zone", "week"}, optional)
     day_end = data.get("day_end", "24:00")
     expect(day_end in ("24:00", "office_close"), "day_end", '"24:00" or "office_close"', day_end)
     week = _read_week(data["week"])
@@ -63,14 +83,30 @@ def read_calendar(data: Mapping[str, Any]) -> Source:
     years = _read_years(data.get("years"))
     marks = _read_marks(years, ordinary) | _read_overrides(data.get("overrides"), ordinary)
     return Source(
-        key=_text(data["key"], "key"),
+        key=_read_key(data["key"]),
         title=_read_title(data["title"]),
         zone=_read_zone(data["zone"]),
         day_end=cast(DayEnd, day_end),
         week=week,
         marks=marks,
         horizon=_horizon(years),
+        extends=None if data.get("extends") is None else _text(data["extends"], "extends"),
+        districts=_read_districts(data),
     )
+
+
+def _read_key(value: object) -> str:
+    key = _text(value, "key")
+    expect(bool(_KEY_PATTERN.fullmatch(key)), "key", "a short name such as cn-jinan", value)
+    return key
+
+
+def _read_districts(data: Mapping[str, Any]) -> frozenset[str]:
+    """Area codes (GB/T 2260) whose tickets an overlay counts; a calendar that stands by itself names none."""
+    value = data.get("districts") or []
+    expect(_is_list(value), "districts", 'a list of area codes such as ["370116"]', value)
+    expect(not value or data.get("extends") is not None, "districts", "extends beside it: whose calendar it is", value)
+    return frozenset(_text(code, f"districts[{n}]") for n, code in enumerate(value))
 
 
 def expect(holds: bool, path: str, expected: str, got: object) -> None:

@@ -29,14 +29,15 @@ IntArray = NDArray[np.int64]
 
 def micros(instant: datetime) -> int:
     """Epoch microseconds of an aware datetime."""
-    if instant.tzinfo is None or instant.utcoffset() is None:
-        raise CalendarError(f"{instant!r}: expected an aware datetime, this one has no zone")
-    span = instant - _EPOCH
+    try:
+        span = instant - _EPOCH  # refuses a naive one by itself; asking it first would take as long again
+    except TypeError:
+        raise CalendarError(f"{instant!r}: expected an aware datetime, this one has no zone") from None
     return (span.days * 86_400 + span.seconds) * SECOND_US + span.microseconds
 
 
 def instant_of(us: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=us)
+    return _EPOCH + timedelta(0, 0, us)  # by position: half the time that the keyword takes
 
 
 def date_at(index: int) -> date:
@@ -57,6 +58,18 @@ def out_of_range() -> CalendarError:
     return CalendarError(f"outside the calendar's range: expected a local time of {FIRST} to {LAST}")
 
 
+def shelves(values: IntArray, width: int, last: int) -> list[int]:
+    """Where to search in sorted `values`: element k is how many of them lie below `values[0] + k * width`.
+
+    A search for v, at most `last`, need look only from element `(v - values[0]) // width` to the next one: at a few
+    values instead of all of them, whose ints lie scattered over the memory.
+    """
+    first = int(values[0])
+    edges = first + width * np.arange((last - first) // width + 2, dtype=np.int64)
+    below: list[int] = np.searchsorted(values, edges, "left").tolist()
+    return below
+
+
 def expect_within(values: IntArray, low: int, high: int) -> None:
     if values.size and (values.min() < low or values.max() > high):
         raise out_of_range()
@@ -70,14 +83,14 @@ class Intervals:
     """Office intervals of all days as parallel arrays of epoch microseconds, in order and disjoint.
 
     `days` is the day index of each. Element 0 is an empty interval at the very beginning, so that a search
-    never falls off the left. `before` and `through` are the working time before and up to the end of each
-    interval.
+    never falls off the left. `through` is the working time up to the end of each interval. `idle` is what its
+    instants exceed the working time by, the same all through it: working time = instant - idle, and back.
     """
 
     starts: IntArray
     ends: IntArray
     days: IntArray
-    before: IntArray
+    idle: IntArray
     through: IntArray
 
 
@@ -171,4 +184,4 @@ def _sum_up(edges: IntArray, days: IntArray, beginning: int) -> Intervals:
     ends = np.concatenate(([beginning], ends[kept]))
     through = np.cumsum(ends - starts)
     owners = np.concatenate(([-1], days[kept]))
-    return Intervals(starts, ends, owners, through - (ends - starts), through)
+    return Intervals(starts, ends, owners, ends - through, through)

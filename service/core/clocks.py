@@ -8,6 +8,7 @@ What stops a clock, told apart in the ledger:
   pause  a span that does not count, with kind and cap; closed at the cap by itself
   hold   a submitted reply waits for its audit; if it is sent back the span counts as if never held
   awaiting_decision  asked in time, decided late: the approver's delay is not charged to the unit
+  closed the ticket was closed and taken up again; shown as closed, never as waiting
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from service.core.calendar import Budget, Calendar, Measure
 from service.core.model import Clock, ClockState, Extension, Segment, evolve
 
 HELD = "held"
+CLOSED = "closed"
 AWAITING_DECISION = "awaiting_decision"
 _DAYS = frozenset({Measure.natural_days, Measure.working_days})
 
@@ -131,8 +133,11 @@ def rung_at(clock: Clock, time: RungTime, calendar: Calendar) -> datetime:
         amount = -(-whole // 100) if clock.measure in _DAYS else whole // 100
         return due(clock, calendar, max(1, amount))
     assert time.offset is not None, "before and after carry an offset (checked when the workflow is loaded)"
-    sign = -1 if time.kind == "before" else 1
-    return max(clock.anchor, calendar.shift(clock.due_at, time.offset, sign))
+    if time.kind == "before":
+        return max(clock.anchor, calendar.shift(clock.due_at, time.offset, -1))
+    # a promise made anew after its due time (T8): nobody is escalated for the days before it was made
+    since = max(clock.due_at, clock.escalates_from or clock.due_at)
+    return max(clock.anchor, calendar.shift(since, time.offset, 1))
 
 
 def project(clock: Clock, rungs: Sequence[tuple[str, RungTime]], calendar: Calendar, deciding: bool = False) -> Clock:
@@ -213,6 +218,30 @@ def end(clock: Clock, at: datetime, reason: str, cancelled: bool = False) -> Clo
     return evolve(clock, state=state, segments=segments, ended_at=at, end_reason=reason, next_fire_at=None)
 
 
+def continued(clock: Clock, previous: Clock, at: datetime) -> Clock:
+    """T3 `continue`: the next cycle goes on where the last one ended; the closed span is a segment that does not count.
+
+    The breach and the rungs of the last cycle stay facts: they do not happen again, and what was left of the ladder
+    counts from the reopening.
+    """
+    ended = previous.ended_at or at
+    closed = Segment(CLOSED, ended, max(at, ended), None, previous.end_reason, "system")
+    return evolve(
+        clock,
+        state=ClockState.BREACHED_RUNNING if previous.breached_at else ClockState.RUNNING,
+        measure=previous.measure,
+        budget=previous.budget,
+        anchor_name=previous.anchor_name,
+        anchor=previous.anchor,
+        original_due_at=previous.original_due_at,
+        segments=(*previous.segments, closed),
+        extensions=previous.extensions,
+        fired=previous.fired,
+        breached_at=previous.breached_at,
+        escalates_from=at if previous.breached_at else None,
+    )
+
+
 def shown_state(clock: Clock, now: datetime) -> ClockState:
     """What a reader sees: overdue is derived, so a late pump never shows a wrong state."""
     if clock.state is ClockState.RUNNING and clock.next_fire_at is not None and clock.due_at < now:
@@ -261,7 +290,16 @@ def explain(clock: Clock, calendar: Calendar, rungs: Sequence[tuple[str, RungTim
         "provisional": calendar.is_provisional(stretches[-1].end, clock.measure),
         "breached_at": clock.breached_at,
         "ended_at": clock.ended_at,
-        "rungs": [{"name": n, "at": rung_at(clock, t, calendar), "fired": n in clock.fired} for n, t in rungs],
+        "changes": [dict(change) for change in clock.changes],
+        "rungs": [
+            {
+                "name": n,
+                "at": rung_at(clock, t, calendar),
+                "fired": n in clock.fired,
+                "would_not_have_fired": bool(clock.changes) and n in clock.changes[-1]["would_not_have_fired"],
+            }
+            for n, t in rungs
+        ],
     }
 
 

@@ -7,21 +7,25 @@ keys are refused) and give the JSON Schema that editors use. `Workflow` is the c
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import cel
 from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.composer import Composer, ComposerError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from service.core.calendar import Budget, Calendar, CalendarError, Measure
+from service.core.calendar_data import overlay
 from service.core.clocks import RungTime
 from service.core.errors import DefinitionError
 from service.core.model import Phase, Role
@@ -69,15 +73,24 @@ class BreachDoc(_Doc):
     to: Name | None = None
 
 
+Anchor = Literal["received_at", "dispatched_at", "accepted_at", "ruling_at", "submitted_at", "started_at"]
+Cycle = Literal["continue", "restart", "new"]
+"""How the next cycle of a clock begins (T3): the closed span does not count and the rest of the budget goes on; the
+whole budget again; the budget of rework."""
+
+
 class ClockDoc(_Doc):
     """One SLA promise."""
 
     title: TextDoc
     family: Literal["enterprise", "assignment", "centre"]
-    anchor: Literal["received_at", "dispatched_at", "started_at"] = "started_at"
+    anchor: Anchor = "started_at"
     measure: Measure
     budget: str | int
     rework_budget: str | int | None = None
+    rounds: Cycle = "new"
+    reopened: Cycle = "continue"
+    reopened_late: Cycle = "restart"
     rungs: list[RungDoc] = []
     breach: BreachDoc = BreachDoc()
 
@@ -126,6 +139,7 @@ class OpenDoc(_Doc):
 
     routed: BranchDoc
     unrouted: BranchDoc
+    answered: BranchDoc | None = None
 
 
 class ReviewDoc(_Doc):
@@ -137,6 +151,7 @@ class ReviewDoc(_Doc):
     decided: list[BranchDoc] = Field(min_length=1)
     completed: list[BranchDoc] = Field(min_length=1)
     withdrawn: list[BranchDoc] = Field(min_length=1)
+    replaced: list[BranchDoc] = []
 
 
 class WorkflowDoc(_Doc):
@@ -148,6 +163,8 @@ class WorkflowDoc(_Doc):
     abstract: bool = False
     calendar: str = Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")
     oldest_received_days: int = Field(30, ge=1, le=365)
+    callback_window_days: int = Field(15, ge=1, le=365)
+    split: Literal["inherit", "restart"] = "inherit"
     domains: list[Name] = []
     urgency: list[Name] = []
     departments: list[Name] = []
@@ -183,6 +200,9 @@ class ClockDef:
     anchor: str
     budget: Budget
     rework: Budget
+    rounds: str
+    reopened: str
+    reopened_late: str
     rungs: Mapping[str, Rung]
     times: tuple[tuple[str, RungTime], ...]
 
@@ -221,6 +241,8 @@ class Workflow:
     title: Mapping[str, str]
     calendar: str
     oldest_received_days: int
+    callback_window_days: int
+    split: str
     domains: frozenset[str]
     urgency: frozenset[str]
     departments: frozenset[str]
@@ -343,19 +365,24 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_calendars(folder: Path) -> dict[str, dict[str, Any]]:
-    """All calendars under `folder`/calendars, each with its `holidays` file merged in as `years`."""
-    out = {}
+    """All calendars under `folder`/calendars: `holidays` files merged in as `years`, overlays laid over their base."""
+    given: dict[str, tuple[Path, dict[str, Any]]] = {}
     for path in sorted((folder / "calendars").glob("*.yaml")):
         data = read_yaml(path)
         holidays = data.pop("holidays", None)
         if holidays:
             data["years"] = _text_keys(read_yaml(path.parent / holidays).get("years", {}))
         data = _text_keys(data)
+        given[data.get("key", path.stem)] = (path, data)
+    out = {}
+    for key, (path, data) in given.items():
         try:
-            Calendar.compile(data)
+            base = data.get("extends")
+            body = overlay(given[base][1] if base in given else None, data) if base else data
+            Calendar.compile(body)
         except CalendarError as error:
             raise DefinitionError(str(error), (), path.name, 1) from None
-        out[data["key"]] = data
+        out[key] = body
     return out
 
 
@@ -384,6 +411,8 @@ def compile_workflow(plain: Mapping[str, Any], version: int = 1) -> Workflow:
         title=_text(doc.title),
         calendar=doc.calendar,
         oldest_received_days=doc.oldest_received_days,
+        callback_window_days=doc.callback_window_days,
+        split=doc.split,
         domains=frozenset(doc.domains),
         urgency=frozenset(doc.urgency),
         departments=frozenset(doc.departments),
@@ -392,12 +421,13 @@ def compile_workflow(plain: Mapping[str, Any], version: int = 1) -> Workflow:
         actions={name: _action(name, a, doc) for name, a in doc.actions.items()},
         approvals={name: _approval(name, a) for name, a in doc.approvals.items()},
         opened={
-            "routed": _branch(doc.open.routed, ("open", "routed")),
-            "unrouted": _branch(doc.open.unrouted, ("open", "unrouted")),
+            name: _branch(branch, ("open", name))
+            for name in OpenDoc.model_fields
+            if (branch := getattr(doc.open, name)) is not None
         },
         review={
             k: tuple(_branch(b, ("review", k, n)) for n, b in enumerate(getattr(doc.review, k)))
-            for k in ("proposed", "accepted", "refused", "decided", "completed", "withdrawn")
+            for k in ReviewDoc.model_fields
         },
     )
     _check_names(flow)
@@ -477,7 +507,8 @@ def _clock(name: str, doc: ClockDoc) -> ClockDef:
     breach = _branch(doc.breach, (*path, "breach"))
     rungs["breach"] = Rung("breach", RungTime("due"), None, breach.effects, breach.to)
     times = tuple((r.name, r.time) for r in rungs.values())
-    return ClockDef(name, _text(doc.title), doc.family, doc.anchor, budget, rework, rungs, times)
+    cycles = (doc.rounds, doc.reopened, doc.reopened_late)
+    return ClockDef(name, _text(doc.title), doc.family, doc.anchor, budget, rework, *cycles, rungs, times)
 
 
 def _rungs(doc: RungDoc, measure: Measure, path: tuple[str | int, ...]) -> list[Rung]:
@@ -507,8 +538,8 @@ def _action(name: str, doc: ActionDoc, flow: WorkflowDoc) -> ActionDef:
         stages = frozenset(doc.stages)
     form = {"type": "object", "additionalProperties": False, **doc.form}
     try:
-        Draft202012Validator.check_schema(form)
-    except Exception as error:
+        validator = _validator(json.dumps(form, sort_keys=True))
+    except (SchemaError, ValueError) as error:
         raise DefinitionError(
             f"the form is not a JSON Schema: {getattr(error, 'message', error)}", (*path, "form")
         ) from None
@@ -523,12 +554,20 @@ def _action(name: str, doc: ActionDoc, flow: WorkflowDoc) -> ActionDef:
         stages=stages,
         roles=frozenset(doc.roles),
         form=form,
-        validator=Draft202012Validator(form, format_checker=Draft202012Validator.FORMAT_CHECKER),
+        validator=validator,
         guard=_cel(doc.guard, (*path, "guard")),
         guard_message=_text(doc.guard_message) if doc.guard_message else None,
         not_by=doc.not_by,
         branches=tuple(branches),
     )
+
+
+@lru_cache(maxsize=1024)
+def _validator(form: str) -> Draft202012Validator:
+    """Of a form as JSON: workflows that extend one another share most of theirs. Raises SchemaError."""
+    schema = json.loads(form)
+    Draft202012Validator.check_schema(schema)
+    return Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
 
 
 def _approval(kind: str, doc: ApprovalDoc) -> ApprovalDef:
@@ -537,10 +576,12 @@ def _approval(kind: str, doc: ApprovalDoc) -> ApprovalDef:
     return ApprovalDef(kind, _text(doc.title), frozenset(doc.roles), doc.clock, tuple(doc.delays), approve, deny)
 
 
-_CLOCK_EFFECTS = frozenset({"start", "meet", "cancel", "hold", "release", "settle", "extend"})
-
-
-_WORDS = {"accept": ("by_hand", "automatic", "again"), "assign_lead": ("form", "routed")}
+_CLOCK_EFFECTS = frozenset({"start", "meet", "cancel", "hold", "release", "settle", "extend", "replace"})
+_WORDS = {
+    "accept": ("by_hand", "automatic", "again"),
+    "assign_lead": ("form", "routed", "again"),
+    "rebind": ("fitting", "newest"),
+}
 _TARGETS = ("department", *(role.value for role in Role if role is not Role.SYSTEM))
 
 
@@ -588,6 +629,7 @@ def _clocks_named(verb: str, arg: Any, where: tuple[str | int, ...]) -> list[str
         names = arg
     elif verb in {"pause", "resume"}:
         names = arg.get("clocks") if isinstance(arg, Mapping) else None
+        names = [*names, arg["cap"]] if isinstance(names, list) and "cap" in arg else names
     else:
         return []
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -648,8 +690,12 @@ EFFECTS = frozenset(
         "outcome",
         "pause",
         "propose_review",
+        "rebind",
+        "reclassify",
         "record",
         "release",
+        "reopen",
+        "replace",
         "request",
         "resume",
         "settle",

@@ -22,6 +22,7 @@ from service.core.model import (
     Ticket,
     evolve,
 )
+from service.core.policies import Policies
 
 COUNTERS = (
     "return_requests",
@@ -33,6 +34,7 @@ COUNTERS = (
     "audit_failures",
     "callback_attempts",
     "urges",
+    "reopenings",
 )
 
 
@@ -52,6 +54,9 @@ class Env:
     punctual: bool = False
     calendars: Mapping[tuple[str, int], Calendar] = field(default_factory=dict)
     """Calendars by key and version: a clock is counted by the version it was started under (T2)."""
+    matters: frozenset[str] = frozenset()
+    policies: Policies | None = None
+    """The newest workflows and calendars, for a ticket that is bound anew (T8); None: it keeps what it has."""
 
     def calendar_of(self, clock: Clock) -> Calendar:
         return self.calendars.get((clock.calendar_key, clock.calendar_version), self.calendar)
@@ -78,6 +83,9 @@ class Draft:
         self.leg: Assignment | None = None
         self.clock: Clock | None = None
         self.quiet = False
+        self.cycle = "rounds"
+        """Which of a clock's rules begins its next cycle (T3): rounds, reopened or reopened_late."""
+        self.met_because = "met"
         self.events: list[Event] = []
         self.firings: list[Firing] = []
         self.notices: list[Notice] = []
@@ -146,6 +154,7 @@ class Draft:
                 "urgency": ticket.urgency,
                 "district": ticket.district or "",
                 "lead": ticket.lead or "",
+                "outcome": ticket.outcome or "",
             },
             "leg": {
                 "role": leg.role if leg else "",

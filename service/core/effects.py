@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from service.core import clocks
 from service.core.calendar import Budget
 from service.core.definitions import Branch, Rung
 from service.core.draft import Draft
-from service.core.errors import Conflict
+from service.core.errors import Conflict, Invalid
 from service.core.model import Approval, Assignment, Clock, ClockState, Notice, Phase, Review, Round
+from service.core.rebinding import rebind
 
 
 def run(draft: Draft, branch: Branch | Rung) -> None:
@@ -33,13 +34,30 @@ def _start(draft: Draft, name: str) -> None:
         for leg in ticket.assignments:
             have = any(c.name == name and c.assignment_id == leg.id for c in ticket.clocks)
             if leg.open and leg.role == role and not have:
-                start_clock(draft, name, anchor=leg.dispatched_at, assignment=leg)
+                start_clock(draft, name, anchor=_anchor(draft, definition.anchor, leg), assignment=leg)
         return
     if definition.family == "enterprise" and any(c.name == name and c.cycle == ticket.round for c in ticket.clocks):
         return
     subject = draft.approval.id if draft.approval and name != "pause_cap" else None
-    anchor = ticket.received_at if definition.anchor == "received_at" and ticket.round == 1 else draft.now
-    start_clock(draft, name, anchor=anchor, subject_id=subject)
+    start_clock(draft, name, anchor=_anchor(draft, definition.anchor), subject_id=subject)
+
+
+def _anchor(draft: Draft, name: str, leg: Assignment | None = None) -> datetime:
+    """T5: the instant that a clock counts from. What has not happened (yet) is now; a later round never reaches back."""
+    ticket, now = draft.ticket, draft.now
+    if leg is not None and name == "dispatched_at":
+        return leg.dispatched_at
+    if name == "received_at":
+        return ticket.received_at if ticket.round == 1 else now
+    if name == "accepted_at":
+        leg = leg or ticket.lead_leg()
+        return (leg.accepted_at if leg else None) or now
+    if name == "ruling_at":
+        return max((a.decided_at for a in ticket.approvals if a.decided_at), default=now)
+    if name == "submitted_at":
+        current = ticket.current_round()
+        return (current.submitted_at if current else None) or now
+    return now
 
 
 def start_clock(
@@ -54,8 +72,9 @@ def start_clock(
 ) -> Clock:
     """Begin one clock of the workflow. The enterprise's clocks have the round as their cycle (T3)."""
     definition, ticket = draft.env.workflow.clocks[name], draft.ticket
-    first = definition.family == "enterprise" and ticket.round == 1
-    budget = budget or (definition.budget if first or definition.family != "enterprise" else definition.rework)
+    # T3: the rule of the cycle says whether a further round has the whole budget again or the one of rework
+    restart = definition.family != "enterprise" or ticket.round == 1 or getattr(definition, draft.cycle) == "restart"
+    budget = budget or (definition.budget if restart else definition.rework)
     if name == "pause_cap" and draft.form.get("days"):
         budget = Budget(definition.budget.measure, min(definition.budget.amount, int(draft.form["days"])))
     cycle = ticket.round if definition.family == "enterprise" else 1 + sum(c.name == name for c in ticket.clocks)
@@ -81,6 +100,9 @@ def start_clock(
         department=department or (assignment.department if assignment else None),
         subject_id=subject_id,
     )
+    last = [c for c in ticket.clocks if c.name == name and not c.open and definition.family == "enterprise"]
+    if last and getattr(definition, draft.cycle) == "continue":
+        clock = clocks.continued(clock, last[-1], draft.now)
     draft.put_clock(clock)
     draft.changed("started", name)
     return clock
@@ -88,6 +110,8 @@ def start_clock(
 
 def end_clocks(draft: Draft, ending: list[Clock], reason: str, cancelled: bool = False) -> None:
     for clock in ending:
+        if not cancelled and clock.breached_at is None and draft.now > clock.due_at and not draft.deciding(clock):
+            clock = clocks.breach(clock)  # late before any timer could look: it ends in the act that made it
         draft.put_clock(clocks.end(clock, draft.now, reason, cancelled))
         draft.changed("cancelled" if cancelled else "met", clock.name)
 
@@ -96,7 +120,7 @@ def _meet(draft: Draft, name: str) -> None:
     ending = draft.open_clocks(name)
     if draft.env.workflow.clocks[name].family == "assignment" and draft.leg is not None:
         ending = [c for c in ending if c.assignment_id == draft.leg.id]
-    end_clocks(draft, ending, "met")
+    end_clocks(draft, ending, draft.met_because)
 
 
 def _cancel(draft: Draft, name: str) -> None:
@@ -127,7 +151,7 @@ def _pause(draft: Draft, arg: Mapping[str, Any]) -> None:
     approval = draft.approval
     at = approval.requested_at if approval and arg.get("from") == "requested" else draft.now
     kind = arg.get("kind") or draft.form.get("kind", "paused")
-    caps = draft.open_clocks("pause_cap") if approval else []
+    caps = draft.open_clocks(arg["cap"]) if "cap" in arg else []
     until = caps[0].due_at if caps else None
     for name in arg["clocks"]:
         for clock in draft.open_clocks(name):
@@ -170,6 +194,9 @@ def _assign_lead(draft: Draft, source: str) -> None:
     if source == "form":
         lead = str(draft.form["department"])
         co_handlers = tuple(draft.form.get("co_handlers", ()))
+    elif source == "again":
+        assert draft.ticket.lead is not None, "assigned again only where there was a lead (a guard of the workflow)"
+        lead, co_handlers = draft.ticket.lead, ()
     else:
         assert draft.route is not None and draft.route.lead is not None, "routed only where a rule found the lead"
         lead, co_handlers = draft.route.lead, draft.route.co_handlers
@@ -179,6 +206,9 @@ def _assign_lead(draft: Draft, source: str) -> None:
             _end_assignment(draft, leg, "reassigned")
     _new_leg(draft, lead, "lead")
     draft.set(lead=lead)
+    if source == "form":
+        # another unit may have a workflow of its own; what is not like it keeps the ticket's (T8)
+        rebind(draft, "dispatched to another unit", must=False)
     for code in co_handlers:
         _add_co_handler(draft, code)
     draft.notices.append(Notice(f"department:{lead}", "dispatched"))
@@ -334,6 +364,38 @@ def _record(draft: Draft, name: str) -> None:
         _round(draft, solved=draft.form.get("solved"), satisfaction=draft.form.get("satisfaction"))
 
 
+def _reclassify(draft: Draft, _: Any) -> None:
+    """Urgency, matter or domain were wrong or have changed: the promises are made anew by what fits now (T8)."""
+    given = {name: draft.form[name] for name in ("urgency", "matter", "domain") if name in draft.form}
+    if not given:
+        raise Invalid.field("", "expected at least one of urgency, matter and domain")
+    before = {name: getattr(draft.ticket, name) for name in given}
+    draft.set(**given)
+    draft.event("ticket.reclassified", before=before, after=given)
+    rebind(draft, str(draft.form.get("reason", "")))
+
+
+def _rebind(draft: Draft, which: str) -> None:
+    if not rebind(draft, str(draft.form.get("reason", "")), newest=which == "newest"):
+        raise Conflict("The ticket is bound to the newest version of the workflow that fits it already.")
+
+
+def _replace(draft: Draft, name: str) -> None:
+    """T12: the review's dates take the place of the promise by a recorded decision; a breach before it stays."""
+    for clock in draft.open_clocks(name):
+        draft.put_clock(clocks.end(clock, draft.now, "replaced by the review's dates", cancelled=True))
+        draft.changed("replaced", name)
+
+
+def _reopen(draft: Draft, _: Any) -> None:
+    """T3: within the callback window the clocks go on, after it they begin again, as their definitions say."""
+    closed_at = draft.ticket.closed_at
+    assert closed_at is not None, "only a closed ticket is reopened (its stage says so)"
+    late = draft.now > closed_at + timedelta(days=draft.env.workflow.callback_window_days)
+    draft.cycle = "reopened_late" if late else "reopened"
+    draft.set(closed_at=None, outcome=None)
+
+
 def _propose_review(draft: Draft, ground: str) -> None:
     review = draft.ticket.open_review()
     if review is not None:
@@ -413,8 +475,12 @@ HANDLERS: Mapping[str, Callable[[Draft, Any], None]] = {
     "outcome": _outcome,
     "pause": _pause,
     "propose_review": _propose_review,
+    "rebind": _rebind,
+    "reclassify": _reclassify,
     "record": _record,
     "release": _release,
+    "reopen": _reopen,
+    "replace": _replace,
     "request": _request,
     "resume": _resume,
     "settle": _settle,

@@ -85,7 +85,7 @@ SYSTEM = Actor("system", Role.SYSTEM)
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A span in which a clock did not run. `kind`: paused kinds, `held`, or `awaiting_decision`.
+    """A span in which a clock did not run. `kind`: paused kinds, `held`, `awaiting_decision` or `closed`.
 
     `until` is the cap at which a pause ends by itself; `end` is None while the span is open.
     """

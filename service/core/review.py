@@ -164,6 +164,9 @@ def _decide(draft: Draft, review: Review, form: Mapping[str, Any]) -> None:
     if form["decision"] == "postpone":
         _postpone(draft, review, form)
         return
+    effect = str(form.get("clock_effect") or "runs")
+    if effect == "replaced":
+        _check_replaceable(draft, measures)
     review = replace(
         review,
         state="decided",
@@ -173,13 +176,28 @@ def _decide(draft: Draft, review: Review, form: Mapping[str, Any]) -> None:
         dissent=str(form.get("dissent") or ""),
         decided_by=draft.env.actor.subject,
         decided_at=draft.now,
+        clock_effect=effect,
     )
     draft.put("reviews", review)
     _take(draft, "decided")
     for n, item in enumerate(measures):
         _create_measure(draft, review, item, n)
-    draft.event("review.decided", review=review.id, decision=review.decision, measures=len(measures))
+    if effect == "replaced":
+        _take(draft, "replaced")
+    draft.event(
+        "review.decided", review=review.id, decision=review.decision, measures=len(measures), clock_effect=effect
+    )
     _complete_if_done(draft, review)
+
+
+def _check_replaceable(draft: Draft, measures: Sequence[Mapping[str, Any]]) -> None:
+    """T12: the enterprise's promise is only given up for dated duties that somebody has, where the workflow allows it."""
+    if not draft.env.workflow.review["replaced"]:
+        raise Invalid.field("/clock_effect", "expected runs: this workflow lets no review replace the promise")
+    if not any(item.get("mandatory", True) for item in measures):
+        raise Invalid.field(
+            "/clock_effect", "expected runs, or a mandatory measure whose date takes the promise's place"
+        )
 
 
 def _postpone(draft: Draft, review: Review, form: Mapping[str, Any]) -> None:

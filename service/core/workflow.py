@@ -22,20 +22,39 @@ from service.core.errors import ActionNotPossible, Conflict, FieldError, Forbidd
 from service.core.model import SYSTEM, Clock, Decision, Firing, Role, Round, Ticket, evolve
 
 MAX_RUNGS_AT_ONCE = 1000
+JOINING = frozenset({"merge", "split"})
+"""Actions that concern more than one ticket (`joining`)."""
 _FIELD_NAME = re.compile(r"(?!.*[0-9]{5})[A-Za-z_][A-Za-z0-9_.-]{0,39}", re.ASCII)
 
 
 # --- commands ----------------------------------------------------------------------------------------------------
 
 
-def open_ticket(ticket: Ticket, route: RouteTo, env: Env, data: Mapping[str, Any]) -> Decision:
-    """A new ticket enters its workflow. `ticket` comes without children; `data` goes into the first event."""
+def open_ticket(
+    ticket: Ticket, route: RouteTo, env: Env, data: Mapping[str, Any], answered: Mapping[str, Any] | None = None
+) -> Decision:
+    """A new ticket enters its workflow. `ticket` comes without children; `data` goes into the first event.
+
+    `answered`: the reply that was given at the first call already; the ticket is born closed with a true ledger (T13).
+    """
+    draft = opened(ticket, route, env, answered)
+    draft.event("ticket.opened", rule=route.rule, lead=route.lead, co_handlers=list(route.co_handlers), **data)
+    return draft.finish()
+
+
+def opened(ticket: Ticket, route: RouteTo, env: Env, answered: Mapping[str, Any] | None = None) -> Draft:
+    """The draft of a new ticket in its first stage; its history does not say so yet."""
     draft = Draft(ticket, env)
     draft.route = route
     draft.put("rounds", Round(ticket.id, 1, ticket.received_at))
+    if answered is not None:
+        if "answered" not in env.workflow.opened:
+            raise Conflict(f"The workflow {env.workflow.key} takes no request that was answered at once.")
+        draft.form, draft.met_because = answered, "answered when it was taken"
+        run(draft, env.workflow.opened["answered"])
+        return draft
     run(draft, env.workflow.opened["routed" if route.lead else "unrouted"])
-    draft.event("ticket.opened", rule=route.rule, lead=route.lead, co_handlers=list(route.co_handlers), **data)
-    return draft.finish()
+    return draft
 
 
 def act(ticket: Ticket, action: str, form: Mapping[str, Any], env: Env) -> Decision:
@@ -48,8 +67,10 @@ def act(ticket: Ticket, action: str, form: Mapping[str, Any], env: Env) -> Decis
     definition = env.workflow.actions.get(action)
     if definition is None:
         raise NotFound(f"This workflow has no action {action!r}; GET /v1/tickets/{ticket.id}/actions lists them.")
-    _check_allowed(draft, definition)
-    _check_form(definition, form, env.departments)
+    check_allowed(draft, definition)
+    if action in JOINING:
+        raise Conflict(f"{action!r} concerns several tickets: do it to one ticket at a time.")
+    check_form(definition, form, env)
     draft.form = form
     branch = next((b for b in definition.branches if holds(b.when, draft.context())), None)
     if branch is None:
@@ -83,10 +104,10 @@ def decide_approval(ticket: Ticket, approval_id: str, approve: bool, reason: str
     approval = next((a for a in draft.ticket.approvals if a.id == approval_id), None)
     if approval is None:
         raise NotFound("There is no such approval.")
-    definition = env.workflow.approvals[approval.kind]
-    if env.actor.role not in definition.roles:
+    definition = env.workflow.approvals.get(approval.kind)
+    if definition is not None and env.actor.role not in definition.roles:
         raise Forbidden(f"This is decided by: {', '.join(sorted(definition.roles))}.")
-    if approval.state != "pending":
+    if definition is None or approval.state != "pending":
         raise Conflict(f"This request is {approval.state} already.", state=approval.state)
     if approval.requested_by == env.actor.subject:
         raise Forbidden("Nobody decides his or her own request.")
@@ -179,14 +200,15 @@ def _possible(draft: Draft) -> list[ActionDef]:
     out = []
     for action in draft.env.workflow.actions.values():
         try:
-            _check_allowed(draft, action, name_others=False)
+            check_allowed(draft, action, name_others=False)
         except (ActionNotPossible, Forbidden):
             continue
         out.append(action)
     return out
 
 
-def _check_allowed(draft: Draft, action: ActionDef, name_others: bool = True) -> None:
+def check_allowed(draft: Draft, action: ActionDef, name_others: bool = True) -> None:
+    """Raise Forbidden or ActionNotPossible unless the actor may do this now; finds the leg that he or she acts for."""
     ticket, actor = draft.ticket, draft.env.actor
     if actor.role not in action.roles:
         raise Forbidden(f"{action.name!r} is done by: {', '.join(sorted(action.roles))}; you are {actor.role}.")
@@ -207,14 +229,18 @@ def _not_possible(draft: Draft, detail: str, name_others: bool = True) -> Action
     return ActionNotPossible(detail, stage=draft.ticket.stage, phase=draft.ticket.phase, actions=names)
 
 
-def _check_form(action: ActionDef, form: Mapping[str, Any], departments: frozenset[str]) -> None:
+def check_form(action: ActionDef, form: Mapping[str, Any], env: Env) -> None:
+    """Raise Invalid, naming each field that is not as the action's schema expects."""
     errors: list[FieldError] = []
+    departments = env.departments
     for found in sorted(action.validator.iter_errors(dict(form)), key=lambda e: list(map(str, e.absolute_path))):
         errors += [e for e in _field_errors(found) if e not in errors]
     for field, schema in action.form.get("properties", {}).items():
         value, wanted = form.get(field), "expected the code of a department; GET /v1/departments lists them"
         if schema.get("x-kind") == "department" and isinstance(value, str) and value not in departments:
             errors.append(FieldError(f"/{field}", wanted))
+        if schema.get("x-kind") == "matter" and isinstance(value, str) and value not in env.matters:
+            errors.append(FieldError(f"/{field}", "expected the code of a matter; GET /v1/matters lists them"))
         if schema.get("items", {}).get("x-kind") == "department" and isinstance(value, list):
             codes = [(n, code) for n, code in enumerate(value) if isinstance(code, str)]
             errors += [FieldError(f"/{field}/{n}", wanted) for n, code in codes if code not in departments]

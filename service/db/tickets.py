@@ -90,6 +90,12 @@ async def lock(tx: Tx, ref: str) -> str | None:
     return await tx.value(f"SELECT id FROM tickets WHERE {column} = $1 FOR NO KEY UPDATE", ref)  # type: ignore[no-any-return]  # noqa: S608
 
 
+async def next_numbers(tx: Tx, count: int) -> list[int]:
+    """The running numbers of the next tickets."""
+    rows = await tx.rows("SELECT nextval('ticket_number') AS n FROM generate_series(1, $1)", count)
+    return [row["n"] for row in rows]
+
+
 def _aggregate(table: str) -> str:
     # ids are time-ordered, so children come in the order in which they were made
     order = "number" if table == "rounds" else "id"
@@ -278,6 +284,11 @@ def _child(cls: type[Any], row: dict[str, Any]) -> Any:
             Extension(e["amount"], _time(e["at"]), e["by"], e["ground"]) for e in values["extensions"]
         )
     return cls(**values)
+
+
+def clock_of(text: str) -> Clock:
+    """One clock from its row as JSON."""
+    return _child(Clock, from_json(text))  # type: ignore[no-any-return]
 
 
 def _segment(s: Mapping[str, Any]) -> Segment:

@@ -38,7 +38,7 @@ async def decide(house: House, actor: Actor, approval_id: str, approve: bool, re
         ticket_id = await queries.ticket_of(tx, "approvals", approval_id)
         if ticket_id is None:
             raise NotFound("There is no such approval, or it is not yours to see.")
-        _, _, after = await decide_and_save(
+        _, after = await decide_and_save(
             house, tx, ticket_id, lambda t, env: workflow.decide_approval(t, approval_id, approve, reason, env)
         )
         decided = next(a for a in after.approvals if a.id == approval_id)

@@ -85,7 +85,8 @@ async def _fire(house: House, tx: Tx, ids: list[str], *, punctual: bool = False)
     decisions = []
     for stored in (await tickets.load(tx, ids)).values():
         flow = await house.rules_of(tx, stored.ticket)
-        decision = workflow.fire_due(stored.ticket, await house.env(tx, flow, punctual=punctual))
+        env = house.env(tx, flow, stored.ticket.district, punctual=punctual)
+        decision = workflow.fire_due(stored.ticket, env)
         if decision.firings:
             decisions.append(decision)
     await tickets.save(tx, decisions, house.new_id)

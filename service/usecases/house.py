@@ -6,20 +6,23 @@ import asyncio
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from opencc import OpenCC
 
 from service.core.calendar import Calendar
-from service.core.definitions import Workflow, compile_workflow
+from service.core.definitions import ClockDef, Workflow, compile_workflow
 from service.core.draft import Env
 from service.core.errors import NotFound
-from service.core.model import SYSTEM, Actor, Clock, Ticket
+from service.core.model import SYSTEM, Clock, Ticket
+from service.core.policies import Policies
 from service.core.routing import Matter, Router, parse_routing
 from service.db import definitions as stored
 from service.db.session import Database, Tx
 from service.db.vault import Vault
+from service.usecases import views
 
 Ring = Callable[[], None]
 
@@ -29,26 +32,23 @@ class Catalog:
     """One consistent set of compiled definitions; `stamp` tells whether a newer one exists."""
 
     stamp: int
-    newest: Mapping[str, Workflow]
-    newest_calendars: Mapping[str, Calendar]
+    policies: Policies
     router: Router
     departments: Mapping[str, Mapping[str, Any]]
     matters: Mapping[str, Mapping[str, Any]]
     district_units: Mapping[str, str]
+    bodies: Mapping[tuple[str, str], tuple[int, Mapping[str, Any]]]
+    """Version and body of each definition as it was published, by kind and key."""
+    department_codes: frozenset[str]
+    matter_codes: frozenset[str]
 
-    def choose(self, domain: str, urgency: str, lead: str | None) -> Workflow:
-        """The workflow of a new ticket: by urgency first, then the lead's own overlay, then the domain's."""
-        flows = self.newest.values()
-        for flow in flows:
-            if urgency in flow.urgency:
-                return flow
-        for flow in flows:
-            if lead in flow.departments and (not flow.domains or domain in flow.domains):
-                return flow
-        for flow in flows:
-            if domain in flow.domains and not flow.departments:
-                return flow
-        raise NotFound(f"No published workflow takes the domain {domain!r}.")
+    @property
+    def newest(self) -> Mapping[str, Workflow]:
+        return self.policies.flows
+
+    @property
+    def newest_calendars(self) -> Mapping[str, Calendar]:
+        return self.policies.calendars
 
 
 @dataclass(slots=True)
@@ -95,14 +95,26 @@ class House:
         return self._workflows[key, version]
 
     async def rules_of(self, tx: Tx, ticket: Ticket) -> Workflow:
-        """The ticket's own workflow version; its clocks' calendar versions are at hand afterwards."""
+        """The ticket's own workflow version; what its clocks were bound to is at hand afterwards."""
         for clock in ticket.clocks:
             if (clock.calendar_key, clock.calendar_version) not in self._calendars:
                 await self.calendar_version(tx, clock.calendar_key, clock.calendar_version)
+            if (clock.workflow_key, clock.workflow_version) not in self._workflows:
+                await self.workflow(tx, clock.workflow_key, clock.workflow_version)
         return await self.workflow(tx, ticket.workflow_key, ticket.workflow_version)
 
-    def calendar(self, key: str) -> Calendar:
-        return self.rules.newest_calendars[key]
+    def flow_of(self, ticket: Ticket) -> Workflow:
+        """The workflow that a loaded or just decided ticket is bound to."""
+        return self._workflows[ticket.workflow_key, ticket.workflow_version]
+
+    def show(self, ticket: Ticket, row: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+        """The ticket as it looks outside. `row`: the stored columns that intake wrote."""
+        flow = self.flow_of(ticket)
+        return views.ticket(ticket, row, flow, self.definition_of, self.calendar_of, now, self.zone)
+
+    def definition_of(self, clock: Clock) -> ClockDef:
+        """What the policy that a clock was last bound to says of it (T2)."""
+        return self._workflows[clock.workflow_key, clock.workflow_version].clocks[clock.name]
 
     def calendar_of(self, clock: Clock) -> Calendar:
         """The calendar version a clock was started under (T2)."""
@@ -117,16 +129,20 @@ class House:
             self._calendars[key, version] = Calendar.compile(body, version)
         return self._calendars[key, version]
 
-    async def env(self, tx: Tx, flow: Workflow, actor: Actor | None = None, *, punctual: bool = False) -> Env:
+    def env(self, tx: Tx, flow: Workflow, district: str | None, *, punctual: bool = False) -> Env:
+        """What a decision about a ticket of this workflow and district may look at."""
+        rules = self.rules
         return Env(
             workflow=flow,
-            calendar=self.calendar(flow.calendar),
-            actor=actor or tx.actor,
+            calendar=rules.policies.calendar_for(flow, district),
+            actor=tx.actor,
             now=tx.now,
             new_id=self.new_id,
-            departments=frozenset(self.rules.departments),
+            departments=rules.department_codes,
             punctual=punctual,
             calendars=self._calendars,
+            matters=rules.matter_codes,
+            policies=rules.policies,
         )
 
 
@@ -135,6 +151,7 @@ def compile_catalog(rows: list[Any], stamp: int) -> Catalog:
     by_kind: dict[str, dict[str, tuple[int, Any]]] = {}
     for row in rows:
         by_kind.setdefault(row["kind"], {})[row["key"]] = (row["version"], row["body"])
+    bodies = {(kind, key): one for kind, keys in by_kind.items() for key, one in keys.items()}
     flows = {k: compile_workflow(body, v) for k, (v, body) in by_kind.get("workflow", {}).items()}
     calendars = {k: Calendar.compile(body, v) for k, (v, body) in by_kind.get("calendar", {}).items()}
     departments = by_kind["departments"]["city"][1]
@@ -146,4 +163,14 @@ def compile_catalog(rows: list[Any], stamp: int) -> Catalog:
         OpenCC("t2s").convert,
     )
     listed = {d["code"]: d for d in departments["departments"]}
-    return Catalog(stamp, flows, calendars, router, listed, matters, departments["district_units"])
+    return Catalog(
+        stamp=stamp,
+        policies=Policies(flows, calendars),
+        router=router,
+        departments=listed,
+        matters=matters,
+        district_units=departments["district_units"],
+        bodies=bodies,
+        department_codes=frozenset(listed),
+        matter_codes=frozenset(matters),
+    )

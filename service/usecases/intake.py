@@ -21,12 +21,11 @@ from service.core import workflow
 from service.core.definitions import Workflow
 from service.core.draft import RouteTo
 from service.core.errors import Busy, Duplicate
-from service.core.model import Actor, Decision, Phase, Ticket
+from service.core.model import Actor, Decision, Phase, Ticket, evolve
 from service.core.routing import Request, Route
 from service.db import tickets
 from service.db.session import Collision, Tx, Unavailable
 from service.db.vault import mask_contact
-from service.usecases import views
 from service.usecases.answers import ATTEMPTS, Answer, Call, keep, record, replay
 from service.usecases.house import House
 
@@ -151,25 +150,30 @@ async def _accept(house: House, tx: Tx, prepared: Prepared, call: Call) -> Answe
 async def _known_ticket(house: House, tx: Tx, ticket_id: str) -> Answer:
     stored = (await tickets.load(tx, [ticket_id]))[ticket_id]
     t = stored.ticket
-    flow = await house.rules_of(tx, t)
-    shown = views.ticket(t, stored.row, flow, house.calendar_of, tx.now, house.zone)
-    return Answer(200, to_json(shown), {"Location": f"/v1/tickets/{t.id}", "ETag": etag(t)})
+    await house.rules_of(tx, t)
+    return Answer(200, to_json(house.show(t, stored.row, tx.now)), {"Location": f"/v1/tickets/{t.id}", "ETag": etag(t)})
 
 
 async def _new_ticket(house: House, tx: Tx, prepared: Prepared, call: Call, known: Mapping[str, Any]) -> Answer:
     body, route = prepared.body, prepared.route
-    flow = house.rules.choose(route.domain, body["urgency"], route.lead)
+    choice = house.rules.policies.choose(route.domain, body["urgency"], route.lead)
+    flow = choice.flow
     warnings = list(prepared.warnings)
     received_at = _received(body["source"].get("received_at"), tx.now, flow, warnings)
     local_day = tx.now.astimezone(house.zone).strftime("%Y%m%d")
     draft = _empty_ticket(house, tx, prepared, flow, received_at, f"QY{local_day}{known['seq']:07d}")
+    draft = evolve(draft, facts={"policy": choice.told()})
     target = RouteTo(route.lead, route.co_handlers, route.rule)
     decision: Decision = workflow.open_ticket(
-        draft, target, await house.env(tx, flow), {"workflow": flow.key, "version": flow.version}
+        draft,
+        target,
+        house.env(tx, flow, draft.district),
+        {"workflow": flow.key, "version": flow.version},
+        body.get("answered"),
     )
     enterprise_id = known["enterprise_id"] or house.new_id()
     row = _row(house, prepared, draft, enterprise_id, warnings)
-    shown = views.ticket(decision.after, row, flow, house.calendar_of, tx.now, house.zone)
+    shown = house.show(decision.after, row, tx.now)
     answer = Answer(201, to_json(shown), {"Location": f"/v1/tickets/{draft.id}", "ETag": etag(decision.after)})
     extra: dict[str, list[dict[str, Any]]] = {}
     if known["enterprise_id"] is None:

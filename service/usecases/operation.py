@@ -50,19 +50,11 @@ def _workflow(flow: Workflow) -> dict[str, Any]:
     }
 
 
-def calendars(house: House) -> list[dict[str, Any]]:
-    return [
-        {"key": c.key, "version": c.version, "title": c.title, "zone": str(c.zone), "day_end": c.day_end,
-         "published_until": c.horizon.isoformat() if c.horizon else None}
-        for c in house.rules.newest_calendars.values()
-    ]  # fmt: skip
-
-
 def try_routing(house: House, request: Request) -> dict[str, Any]:
     """The route with every rule that was tried: those with evidence first."""
     route = house.rules.router.route(request, explain=True)
     tried = sorted((asdict(t) for t in route.tried), key=lambda t: (-t["score"], t["out"] is not None))
-    flow = house.rules.choose(route.domain, request.urgency, route.lead)
+    choice = house.rules.policies.choose(route.domain, request.urgency, route.lead)
     return {
         "lead": route.lead,
         "co_handlers": route.co_handlers,
@@ -70,7 +62,9 @@ def try_routing(house: House, request: Request) -> dict[str, Any]:
         "matter": route.matter,
         "domain": route.domain,
         "domain_inferred": route.domain_inferred,
-        "workflow": {"key": flow.key, "version": flow.version},
+        "workflow": {"key": choice.flow.key, "version": choice.flow.version},
+        "workflow_rule": choice.rule,
+        "workflows_tried": choice.tried,
         "tried": tried,
     }
 

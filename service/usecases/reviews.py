@@ -50,7 +50,7 @@ async def propose(house: House, actor: Actor, ref: str, form: Mapping[str, Any],
     require(actor, "reviews:act")
 
     async def work(tx: Tx) -> Answer:
-        _, _, after = await decide_and_save(house, tx, ref, lambda t, env: rules.propose(t, form, env))
+        _, after = await decide_and_save(house, tx, ref, lambda t, env: rules.propose(t, form, env))
         made = after.reviews[-1]
         return Answer(201, to_json(_shown(house, actor, after, made.id)), {"Location": f"/v1/reviews/{made.id}"})
 
@@ -64,7 +64,7 @@ async def act(house: House, actor: Actor, review_id: str, action: str, form: Map
         ticket_id = await queries.ticket_of(tx, "reviews", review_id)
         if ticket_id is None:
             raise NotFound(ABSENT)
-        _, _, after = await decide_and_save(
+        _, after = await decide_and_save(
             house, tx, ticket_id, lambda t, env: rules.act(t, review_id, action, form, env)
         )
         return Answer(200, to_json(_shown(house, actor, after, review_id)))
@@ -92,7 +92,7 @@ async def act_on_measure(
         ticket_id = await queries.ticket_of(tx, "measures", measure_id)
         if ticket_id is None:
             raise NotFound("There is no such measure, or it is not yours to see.")
-        _, _, after = await decide_and_save(
+        _, after = await decide_and_save(
             house, tx, ticket_id, lambda t, env: rules.act_on_measure(t, measure_id, action, form, env)
         )
         return Answer(200, to_json(_measure(house, after, measure_id)))

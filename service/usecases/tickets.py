@@ -13,7 +13,7 @@ from service.core.access import require
 from service.core.definitions import Workflow
 from service.core.draft import Env
 from service.core.errors import Forbidden, Invalid, JiebanError, NotFound, Stale
-from service.core.model import Actor, Decision, Role, Ticket
+from service.core.model import Actor, Clock, Decision, Role, Ticket
 from service.db import audit, queries, tickets
 from service.db.session import Tx
 from service.db.tickets import Stored
@@ -27,8 +27,8 @@ ABSENT = "There is no such ticket, or it is not yours to see."
 
 async def get(house: House, actor: Actor, ref: str) -> Answer:
     async with house.db.transaction(actor, readonly=True) as tx:
-        stored, flow = await _find(house, tx, ref)
-        return await _shown(house, tx, stored, flow)
+        stored, _ = await _find(house, tx, ref)
+        return Answer(200, to_json(house.show(stored.ticket, stored.row, tx.now)), {"ETag": etag(stored.ticket)})
 
 
 async def act(
@@ -69,14 +69,13 @@ async def change(
     house: House, tx: Tx, ref: str, decide: Deciding, *, if_match: str | None = None, status: int = 200
 ) -> Answer:
     """Lock, load, decide, save: the one way in which a ticket changes by hand."""
-    stored, flow, after = await decide_and_save(house, tx, ref, decide, if_match=if_match)
-    shown = views.ticket(after, stored.row, flow, house.calendar_of, tx.now, house.zone)
-    return Answer(status, to_json(shown), {"ETag": etag(after)})
+    stored, after = await decide_and_save(house, tx, ref, decide, if_match=if_match)
+    return Answer(status, to_json(house.show(after, stored.row, tx.now)), {"ETag": etag(after)})
 
 
 async def decide_and_save(
     house: House, tx: Tx, ref: str, decide: Deciding, *, if_match: str | None = None
-) -> tuple[Stored, Workflow, Ticket]:
+) -> tuple[Stored, Ticket]:
     ticket_id = await tickets.lock(tx, ref)
     if ticket_id is None:
         raise NotFound(ABSENT)
@@ -90,16 +89,16 @@ async def decide_and_save(
         )
     ticket = stored.ticket
     flow = await house.rules_of(tx, ticket)
-    decision = decide(ticket, await house.env(tx, flow))
+    decision = decide(ticket, house.env(tx, flow, ticket.district))
     [after] = await tickets.save(tx, [decision], house.new_id)
-    return stored, flow, after
+    return stored, after
 
 
 async def possible_actions(house: House, actor: Actor, ref: str) -> dict[str, Any]:
     """What this caller may do now, each with its title and the JSON Schema of its form."""
     async with house.db.transaction(actor, readonly=True) as tx:
         stored, flow = await _find(house, tx, ref)
-        env = await house.env(tx, flow)
+        env = house.env(tx, flow, stored.ticket.district)
         actions = workflow.possible_actions(stored.ticket, env)
         items = [{"name": a.name, "title": a.title["zh"], "title_en": a.title["en"], "form": a.form} for a in actions]
         return {"stage": stored.ticket.stage, "phase": stored.ticket.phase, "items": items}
@@ -108,18 +107,27 @@ async def possible_actions(house: House, actor: Actor, ref: str) -> dict[str, An
 async def explanation(house: House, actor: Actor, ref: str, clock_id: str) -> dict[str, Any]:
     """Why a clock is due when it is (T20)."""
     async with house.db.transaction(actor, readonly=True) as tx:
-        stored, flow = await _find(house, tx, ref)
+        stored, _ = await _find(house, tx, ref)
         clock = next((c for c in stored.ticket.clocks if c.id == clock_id), None)
         if clock is None:
             raise NotFound("This ticket has no such clock.")
-        calendar = house.calendar_of(clock)
-        told = clocks.explain(clock, calendar, flow.clocks[clock.name].times)
-        told["policy"] = {"workflow": flow.key, "version": flow.version, "clock": clock.name}
+        told = clocks.explain(clock, house.calendar_of(clock), house.definition_of(clock).times)
+        told["policy"] = _policy_of(clock, stored.ticket)
+        told["changes"] = [views.relocated(change, house.zone) for change in told["changes"]]
         fired = await queries.firings(tx, clock_id)
         for rung in told["rungs"]:
             rung |= fired.get(rung["name"], {})
         localised: dict[str, Any] = views.localised(told, house.zone)
         return localised
+
+
+def _policy_of(clock: Clock, ticket: Ticket) -> dict[str, Any]:
+    """The policy a clock was last bound to; which rule chose it, and what was tried before, is known of the ticket's own."""
+    told = {"workflow": clock.workflow_key, "version": clock.workflow_version, "clock": clock.name}
+    chosen = ticket.facts.get("policy") or {}
+    same = (chosen.get("workflow") or {}).get("key") == clock.workflow_key
+    tried = [{"workflow": t["workflow"], "rule": t["rule"]} for t in chosen.get("tried", ())] if same else []
+    return {**told, "rule": chosen.get("rule") if same else None, "tried": tried}
 
 
 async def history(house: House, actor: Actor, ref: str, after: int, limit: int) -> tuple[list[dict[str, Any]], bool]:
@@ -139,7 +147,7 @@ async def reveal_contact(house: House, actor: Actor, ref: str, reason: str) -> d
     if not reason.strip():
         raise Invalid.field("/reason", "expected why the contact is needed")
     async with house.db.transaction(actor) as tx:
-        stored, _, _ = await decide_and_save(house, tx, ref, lambda t, env: _note_reveal(t, reason, env))
+        stored, _ = await decide_and_save(house, tx, ref, lambda t, env: _note_reveal(t, reason, env))
         sealed = stored.row["contact"]
         await audit.write(tx, house.new_id(), "contact.revealed", stored.ticket.id, {"reason": reason})
         if sealed is None:
@@ -164,8 +172,3 @@ async def _find(house: House, tx: Tx, ref: str) -> tuple[Stored, Workflow]:
     stored = loaded[ticket_id]
     flow = await house.rules_of(tx, stored.ticket)
     return stored, flow
-
-
-async def _shown(house: House, tx: Tx, stored: Stored, flow: Workflow) -> Answer:
-    shown = views.ticket(stored.ticket, stored.row, flow, house.calendar_of, tx.now, house.zone)
-    return Answer(200, to_json(shown), {"ETag": etag(stored.ticket)})

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from service.core import clocks
 from service.core.calendar import Budget, Calendar, Measure
-from service.core.definitions import Workflow
+from service.core.definitions import ClockDef, Workflow
 from service.core.model import Approval, Clock, ClockState, MeasureTask, Opinion, Review, Ticket
 
 COUNTING = frozenset({ClockState.RUNNING, ClockState.BREACHED_RUNNING})
@@ -19,6 +19,7 @@ def ticket(
     t: Ticket,
     row: Mapping[str, Any],
     flow: Workflow,
+    definition_of: Callable[[Clock], ClockDef],
     calendar_of: Callable[[Clock], Calendar],
     now: datetime,
     zone: ZoneInfo,
@@ -62,11 +63,14 @@ def ticket(
         "due_at": local(nearest.due_at, zone) if nearest else None,
         "due_clock": nearest.name if nearest else None,
         "provisional": nearest.provisional if nearest else False,
-        "clocks": [clock(c, flow, calendar_of(c), now, zone) for c in t.clocks],
+        "clocks": [clock(c, definition_of(c), calendar_of(c), now, zone) for c in t.clocks],
         "cards": [{**card, "at": _relocal(card["at"], zone)} for card in t.facts.get("cards", [])],
         "outcome": t.outcome,
         "public_reply": t.facts.get("reply", {}).get("public_reply"),
         "review": next(({"id": r.id, "number": r.number, "state": r.state} for r in reversed(t.reviews)), None),
+        "merged_into": t.merged_into,
+        "split_from": t.split_from,
+        "parts": t.facts.get("parts", []),
         "warnings": row["warnings"],
         "created_at": local(t.created_at, zone),
         "updated_at": local(t.updated_at, zone),
@@ -75,8 +79,7 @@ def ticket(
     }
 
 
-def clock(c: Clock, flow: Workflow, calendar: Calendar, now: datetime, zone: ZoneInfo) -> dict[str, Any]:
-    definition = flow.clocks[c.name]
+def clock(c: Clock, definition: ClockDef, calendar: Calendar, now: datetime, zone: ZoneInfo) -> dict[str, Any]:
     return {
         "id": c.id,
         "name": c.name,
@@ -95,6 +98,8 @@ def clock(c: Clock, flow: Workflow, calendar: Calendar, now: datetime, zone: Zon
         "held_at": local(c.held_at, zone),
         "breached_at": local(c.breached_at, zone),
         "ended_at": local(c.ended_at, zone),
+        "end_reason": c.end_reason or None,
+        "changes": len(c.changes),
         "used": amount(c.measure, clocks.used(c, calendar, now)),
         "warnings": [
             {"name": name, "at": local(clocks.rung_at(c, time, calendar), zone), "fired": name in c.fired}
@@ -128,6 +133,13 @@ def localised(value: Any, zone: ZoneInfo) -> Any:
     if isinstance(value, (list, tuple)):
         return [localised(v, zone) for v in value]
     return value
+
+
+def relocated(change: Mapping[str, Any], zone: ZoneInfo) -> dict[str, Any]:
+    """A stored change of a promise, its instants in the city's zone."""
+    sides = {s: {k: _relocal(v, zone) if k in {"due_at", "anchor"} else v for k, v in change[s].items()}
+             for s in ("before", "after")}  # fmt: skip
+    return {**change, **sides, "at": _relocal(change["at"], zone)}
 
 
 def approval(a: Approval, number: str, zone: ZoneInfo) -> dict[str, Any]:
@@ -165,6 +177,7 @@ def review(r: Review, t: Ticket, zone: ZoneInfo) -> dict[str, Any]:
         "opinions": [opinion(o, clocks_of.get(o.id), zone) for o in t.opinions if o.review_id == r.id],
         "decision": r.decision,
         "decision_text": r.decision_text,
+        "clock_effect": r.clock_effect,
         "enterprise_extract": r.enterprise_extract,
         "dissent": r.dissent,
         "decided_by": r.decided_by,

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from service.core.calendar import MAX_EXPLAINED_DAYS, Budget, Calendar, CalendarError, Day, Measure
+from service.core.calendar import LAST, MAX_EXPLAINED_DAYS, MEASURES, Budget, Calendar, CalendarError, Day, Measure
 
 CALENDARS = Path(__file__).resolve().parents[2] / "workflows" / "calendars"
 SHANGHAI = ZoneInfo("Asia/Shanghai")
@@ -777,11 +777,76 @@ def test_no_anchors_give_no_due_times(jinan: Calendar) -> None:
         assert jinan.add_many(np.array([], dtype=np.int64), Budget(measure, 1)).tolist() == []
 
 
+@NAMES
+def test_each_with_its_own_budget_equals_one_by_one(name: str) -> None:
+    calendar, chance = compiled(name)[1], random.Random(f"each {name}")
+    anchors = [random_anchor(chance) for _ in range(2_000)]
+    measures = [chance.choice(MEASURES) for _ in anchors]
+    budgets = [Budget(m, chance.randrange(1, 40) if m.counts_days else random_hours(chance)) for m in measures]
+    asked = (map(us, anchors), map(MEASURES.index, measures), (budget.amount for budget in budgets))
+    due = calendar.add_each(*(np.array(list(values), dtype=np.int64) for values in asked))
+    assert due.tolist() == [us(calendar.add(a, b)) for a, b in zip(anchors, budgets, strict=True)]
+
+
+def test_a_new_version_of_the_calendar_moves_the_clocks_that_it_should_and_no_other(jinan: Calendar) -> None:
+    data = jinan_data() | {"overrides": {"2026-09-17": {"off": True, "source": "local"}}}
+    anchors = np.array([us(at(f"2026-09-{day}T10:00")) for day in (14, 15, 16, 17)], dtype=np.int64)
+    asked = (anchors, np.full(4, MEASURES.index(WORKING_DAYS)), np.array([2, 2, 2, 1]))
+    old, new = (calendar.add_each(*asked) for calendar in (jinan, Calendar.compile(data, version=2)))
+    assert (new != old).tolist() == [False, True, True, False]
+    assert new[1] == us(at("2026-09-19T00:00"))
+
+
+def test_clocks_asked_about_together_are_refused_for_what_each_would_be_refused_for(jinan: Calendar) -> None:
+    anchors = np.array([us(at("2026-09-14T10:00"))] * 2)
+    for measures, amounts, message in (
+        ([3, 4], [1, 1], "positions in MEASURES"),
+        ([-1, 3], [1, 1], "positions in MEASURES"),
+        ([3, 3], [1, 0], "more than zero"),
+        ([3, 1], [3_661, 1], "at most 3660 days"),
+        ([3, 3], [1.0, 1.0], "int64"),
+        ([3], [1], "the same three times"),
+    ):
+        with pytest.raises(CalendarError, match=message):
+            jinan.add_each(anchors, np.array(measures), np.array(amounts))
+
+
+@NAMES
+def test_the_first_and_the_last_instant_of_the_range_are_answered_and_the_next_ones_refused(name: str) -> None:
+    calendar = compiled(name)[1]
+    first, last = calendar.start_of(date(2000, 1, 1)), calendar.end_of(LAST - timedelta(days=1))
+    end = calendar.add(calendar.start_of(LAST), Budget(NATURAL_HOURS, 24 * HOUR_US))
+    whole = calendar.between(first, end, WORKING_HOURS)
+    assert calendar.between(first, last, WORKING_HOURS) + calendar.between(last, end, WORKING_HOURS) == whole
+    assert calendar.between(end - MICROSECOND, end, NATURAL_HOURS) == 1
+    assert calendar.local_date(end - MICROSECOND) == LAST
+    for ask in (
+        lambda: calendar.between(first - MICROSECOND, end, WORKING_HOURS),
+        lambda: calendar.between(first, end + MICROSECOND, WORKING_HOURS),
+        lambda: calendar.between(first, end, WORKING_DAYS),
+        lambda: calendar.local_date(end),
+        lambda: calendar.add(end, Budget(WORKING_HOURS, 1)),
+    ):
+        with pytest.raises(CalendarError, match="outside the calendar's range"):
+            ask()
+
+
 def test_a_million_due_times_take_less_than_two_seconds(jinan: Calendar) -> None:
     chance = np.random.default_rng(7)
     anchors = chance.integers(us(at("2020-01-01T00:00")), us(at("2030-01-01T00:00")), 1_000_000)
     begin = process_time()
     jinan.add_many(anchors, hours("PT14H"))
+    assert process_time() - begin < 2
+
+
+def test_a_million_clocks_are_projected_by_a_new_calendar_in_less_than_two_seconds(jinan: Calendar) -> None:
+    chance = np.random.default_rng(9)
+    anchors = chance.integers(us(at("2020-01-01T00:00")), us(at("2030-01-01T00:00")), 1_000_000)
+    measures = chance.integers(0, len(MEASURES), 1_000_000)
+    counts_days = np.array([measure.counts_days for measure in MEASURES])[measures]
+    amounts = chance.integers(1, 60, 1_000_000) * np.where(counts_days, 1, HOUR_US)
+    begin = process_time()
+    jinan.add_each(anchors, measures, amounts)
     assert process_time() - begin < 2
 
 

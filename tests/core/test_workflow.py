@@ -405,11 +405,11 @@ def test_a_callback_that_reached_somebody_says_what_was_said(form: dict[str, Any
     assert isinstance(called_back().refused(HOTLINE, "record_callback", **form), Invalid)
 
 
-def test_nothing_can_be_done_with_a_closed_ticket() -> None:
+def test_a_closed_ticket_can_be_taken_up_again_by_the_centre_and_nothing_else() -> None:
     case = called_back().act(HOTLINE, "record_callback", **SOLVED)
-    assert all(case.possible(actor) == set() for actor in PEOPLE)
+    assert all(case.possible(actor) == ({"reopen"} if actor in (HOTLINE, DISPATCHER) else set()) for actor in PEOPLE)
     error = case.refused(DISPATCHER, "comment", text="t")
-    assert isinstance(error, ActionNotPossible) and error.extra["actions"] == []
+    assert isinstance(error, ActionNotPossible) and error.extra["actions"] == ["reopen"]
 
 
 # --- what holds for every life ---------------------------------------------------------------------------------------
