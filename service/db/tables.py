@@ -460,6 +460,7 @@ class OutboxRow(SQLModel, table=True):
     __table_args__ = (
         _one_of("state", "pending", "done", "dead"),
         Index("ix_outbox_pending", "next_at", "id", postgresql_where=text("state = 'pending'")),
+        Index(None, "ticket_id"),
     )
     id: str = _pk()
     ticket_id: str = _id(references="tickets.id")
