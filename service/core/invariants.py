@@ -10,9 +10,10 @@ read on these tables, where a timer is a clock's `next_fire_at` and the claim of
   P3   an open ticket has a running clock, or a paused one whose pause ends by itself. A held clock waits for an audit,
        which is a running clock. Every clock that is paused or held has an open span that says so
   I1   no timer is ten minutes overdue while a pump is at work
-  I2   a clock's fired rungs are those of its firings, each once. Twice cannot be written (primary key; see `schema`)
+  I2   a clock's fired rungs are those of its firings, each once; one that went on after a reopening keeps those of the
+       cycle before. Twice cannot be written (primary key; see `schema`)
   I3   each firing has exactly one event that tells of it, and each such event its firing
-  I4   that event took effect at the firing's due instant
+  I4   that event took effect at the firing's due instant; steps that a promise made anew has overtaken take none
   I5   no firing is older than its due instant, and its event tells the same
   I6   a running clock with rungs left has a timer, and no other clock has one
   I7   met is not late, breached is not on time, and a breach is dated at the due time unless the promise was changed
@@ -48,6 +49,9 @@ STOPPED = frozenset({ClockState.PAUSED, ClockState.HELD})
 LONGEST_OVERDUE = timedelta(minutes=10)
 FIRED = frozenset({"clock.fired", "clock.breached"})
 """Events that tell of one firing each: `clock_id` and `rung` in their data."""
+
+REBOUND = frozenset({"clock.rebound", "clock.breached_on_rebind"})
+"""Events of a promise made anew: `superseded` in their data lists the firings of the steps that lie behind."""
 
 Verdicts = Iterator[str | None]
 
@@ -198,10 +202,17 @@ def fired_once(case: Case) -> Verdicts:
     for clock in case.ticket.clocks:
         if len(set(clock.fired)) != len(clock.fired):
             yield f"{_name(clock)} names a rung twice: {', '.join(clock.fired)}"
-        odd = set(clock.fired) ^ set(by_clock.get(clock.id, ()))
+        odd = (set(clock.fired) ^ set(by_clock.get(clock.id, ()))) - _inherited(case, clock)
         yield f"{_name(clock)} and its firings differ in {', '.join(sorted(odd))}" if odd else None
     for firing in case.firings:
         yield None if firing["ticket_id"] == case.ticket.id else f"{_rung(firing)} belongs to another ticket"
+
+
+def _inherited(case: Case, clock: Clock) -> set[str]:
+    if not any(s.kind == clocks.CLOSED for s in clock.segments):
+        return set()
+    earlier = [c for c in case.ticket.clocks if c.name == clock.name and c.cycle < clock.cycle]
+    return set(earlier[-1].fired) if earlier else set()
 
 
 def each_firing_is_told(case: Case) -> Verdicts:
@@ -219,10 +230,14 @@ def _told_by(event: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     data = event["data"]
     if event["type"] in FIRED:
         yield data["clock_id"], data["rung"]
+    elif event["type"] in REBOUND:
+        yield from ((data["clock_id"], one["rung"]) for one in data["superseded"])
 
 
 def effect_at_the_due_instant(case: Case) -> Verdicts:
     for firing, event in _with_events(case):
+        if event["type"] in REBOUND:
+            continue
         late = _differs("occurred_at", event["occurred_at"], firing["due_at"])
         yield f"{_rung(firing)}: {late}" if late else None
 
@@ -340,7 +355,7 @@ def _branches(case: Case, event: Mapping[str, Any]) -> Sequence[Branch | Rung]:
     flow, type_, data = case.env.workflow, str(event["type"]), event["data"]
     kind, _, name = type_.partition(".")
     if type_ == "ticket.opened":
-        return [flow.opened["routed" if data.get("lead") else "unrouted"]]
+        return [flow.opened["answered" if data.get("answered") else "routed" if data.get("lead") else "unrouted"]]
     if type_ in FIRED and data["clock"] in flow.clocks:
         rung = flow.clocks[data["clock"]].rungs.get(data["rung"])
         return [rung] if rung else []
