@@ -157,7 +157,7 @@ async def _read(house: House, tx: Tx, ids: list[str]) -> _Page:
     cases = [
         Case(
             ticket=found.ticket,
-            env=await house.env(tx, await house.rules_of(tx, found.ticket)),
+            env=house.env(tx, await house.rules_of(tx, found.ticket), found.ticket.district),
             next_due_at=found.row["next_due_at"],
             events=events[ticket_id],
             firings=firings[ticket_id],
