@@ -22,15 +22,29 @@ async def next_version(tx: Tx, kind: str, key: str) -> int:
     )
 
 
-async def publish(tx: Tx, kind: str, key: str, body: Mapping[str, Any], by: str, reason: str) -> int | None:
-    """Store a new version if the body differs from the newest one; its number, or None when nothing changed."""
-    digest = hashlib.sha256(canonical(body)).hexdigest()
-    await lock(tx)
-    newest = await tx.row(
+async def is_newest(tx: Tx, kind: str, key: str, body: Mapping[str, Any]) -> bool:
+    """Whether the newest version, in force, says exactly this."""
+    newest = await _newest_of(tx, kind, key)
+    return newest is not None and newest["retired_at"] is None and newest["sha256"] == _digest(body)
+
+
+async def _newest_of(tx: Tx, kind: str, key: str) -> Any:
+    return await tx.row(
         """SELECT version, sha256, retired_at FROM definitions WHERE kind = $1 AND key = $2
            ORDER BY version DESC LIMIT 1""",
         kind, key,
     )  # fmt: skip
+
+
+def _digest(body: Mapping[str, Any]) -> str:
+    return hashlib.sha256(canonical(body)).hexdigest()
+
+
+async def publish(tx: Tx, kind: str, key: str, body: Mapping[str, Any], by: str, reason: str) -> int | None:
+    """Store a new version if the body differs from the newest one; its number, or None when nothing changed."""
+    await lock(tx)
+    newest = await _newest_of(tx, kind, key)
+    digest = _digest(body)
     if newest is not None and newest["sha256"] == digest and newest["retired_at"] is None:
         return None
     version = newest["version"] + 1 if newest is not None else 1

@@ -176,6 +176,8 @@ async def publish(
     async with house.db.transaction(actor) as tx:
         await published.lock(tx)
         version = await published.next_version(tx, "calendar", body["key"])
+        if not dry_run and await published.is_newest(tx, "calendar", body["key"], body):
+            return {"key": body["key"], "version": version - 1, "changed": False}
         calendar = Calendar.compile(body, version)
         moves = await _moves(house, tx, calendar)
         word = hashlib.sha256(canonical([body, version])).hexdigest()[:32]
@@ -184,13 +186,12 @@ async def publish(
             return told
         if moves.moved and preview != word:
             raise PreviewRequired(f"{moves.moved} of {moves.clocks} open clocks would be due at another time.", **told)
-        made = await publish_version(tx, body, actor.subject, reason)
+        await publish_version(tx, body, actor.subject, reason)
         for other in _overlays(house, body):
             await publish_version(tx, other, actor.subject, f"{calendar.key} has a new version: {reason}")
-        await audit.write(tx, house.new_id(), "calendar.published", None, {"key": calendar.key, "version": made})
+        await audit.write(tx, house.new_id(), "calendar.published", None, {"key": calendar.key, "version": version})
     await house.refresh()
-    return {"key": calendar.key, "version": made if made is not None else version - 1, "changed": made is not None,
-            "moves": told}  # fmt: skip
+    return {"key": calendar.key, "version": version, "changed": True, "moves": told}
 
 
 async def publish_version(tx: Tx, body: Mapping[str, Any], by: str, reason: str) -> int | None:
