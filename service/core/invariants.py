@@ -10,10 +10,11 @@ read on these tables, where a timer is a clock's `next_fire_at` and the claim of
   P3   an open ticket has a running clock, or a paused one whose pause ends by itself. A held clock waits for an audit,
        which is a running clock. Every clock that is paused or held has an open span that says so
   I1   no timer is ten minutes overdue while a pump is at work
-  I2   a clock's fired rungs are those of its firings, each once; one that went on after a reopening keeps those of the
-       cycle before. Twice cannot be written (primary key; see `schema`)
-  I3   each firing has exactly one event that tells of it, and each such event its firing
-  I4   that event took effect at the firing's due instant; steps that a promise made anew has overtaken take none
+  I2   a clock's fired rungs are those of its firings, each once; a cycle that continues another has that one's too.
+       Twice cannot be written (primary key; see `schema`)
+  I3   each firing has exactly one event that tells of it, and each such event its firing. Where a promise was made anew
+       one event tells of all the rungs that lie behind (superseded)
+  I4   that event took effect at the firing's due instant, or names it where it tells of superseded rungs
   I5   no firing is older than its due instant, and its event tells the same
   I6   a running clock with rungs left has a timer, and no other clock has one
   I7   met is not late, breached is not on time, and a breach is dated at the due time unless the promise was changed
@@ -49,9 +50,8 @@ STOPPED = frozenset({ClockState.PAUSED, ClockState.HELD})
 LONGEST_OVERDUE = timedelta(minutes=10)
 FIRED = frozenset({"clock.fired", "clock.breached"})
 """Events that tell of one firing each: `clock_id` and `rung` in their data."""
-
 REBOUND = frozenset({"clock.rebound", "clock.breached_on_rebind"})
-"""Events of a promise made anew: `superseded` in their data lists the firings of the steps that lie behind."""
+"""Events of a promise made anew (T8): their `superseded` lists the rungs that lie behind, each with its due time."""
 
 Verdicts = Iterator[str | None]
 
@@ -172,24 +172,36 @@ def timer_where_one_is_due(case: Case) -> Verdicts:
 
 def breach_is_a_fact(case: Case) -> Verdicts:
     for clock in case.ticket.clocks:
-        yield _joined(clock, _unlawful(clock))
+        yield _joined(clock, _unlawful(case, clock))
 
 
-def _unlawful(clock: Clock) -> Iterator[str | None]:
+def _unlawful(case: Case, clock: Clock) -> Iterator[str | None]:
     breached, ended = clock.breached_at, clock.ended_at
-    if clock.state is ClockState.MET and ended is not None:
-        yield "met after its due time" if ended > clock.due_at else None
+    if clock.state is ClockState.MET and ended is not None and ended > clock.due_at:
+        yield None if _was_deciding(case, clock) else "met after its due time"
     if clock.state is ClockState.BREACHED_MET and ended is not None and breached is not None:
         yield "ended before its breach" if ended < breached else None
     must_be = clock.state in {ClockState.BREACHED_RUNNING, ClockState.BREACHED_MET}
     must_not = clock.state in {ClockState.RUNNING, ClockState.MET}
     yield "breached without an instant" if must_be and breached is None else None
     yield f"{clock.state} with a breach" if must_not and breached is not None else None
-    changed = bool(clock.changes) or any(breached is not None and e.at >= breached for e in clock.extensions)
-    if breached is not None and not changed:
+    changed = bool(clock.changes) or _continues(clock)
+    extended = any(breached is not None and e.at >= breached for e in clock.extensions)
+    if breached is not None and not changed and not extended:
         yield _differs("breached_at", breached, clock.due_at)
-    if not clock.changes:
+    # a clock that was late before any timer could look ends in the act that made it: no rung of it ever fired
+    at_once = clock.state is ClockState.BREACHED_MET and not clock.fired
+    if not changed and not at_once:
         yield "breached without the rung" if (breached is None) is ("breach" in clock.fired) else None
+
+
+def _was_deciding(case: Case, clock: Clock) -> bool:
+    """Whether at its due time somebody had still to decide a request that keeps the clock from turning red (T7)."""
+    delays = {kind for kind, a in case.env.workflow.approvals.items() if clock.name in a.delays}
+    return any(
+        a.kind in delays and a.requested_at <= clock.due_at and (a.decided_at is None or a.decided_at >= clock.due_at)
+        for a in case.ticket.approvals
+    )
 
 
 # --- firings -----------------------------------------------------------------------------------------------------------
@@ -202,21 +214,26 @@ def fired_once(case: Case) -> Verdicts:
     for clock in case.ticket.clocks:
         if len(set(clock.fired)) != len(clock.fired):
             yield f"{_name(clock)} names a rung twice: {', '.join(clock.fired)}"
-        odd = (set(clock.fired) ^ set(by_clock.get(clock.id, ()))) - _inherited(case, clock)
+        own = set(by_clock.get(clock.id, ()))
+        odd = (own - set(clock.fired)) | (set(clock.fired) - own - _inherited(case, clock))
         yield f"{_name(clock)} and its firings differ in {', '.join(sorted(odd))}" if odd else None
     for firing in case.firings:
         yield None if firing["ticket_id"] == case.ticket.id else f"{_rung(firing)} belongs to another ticket"
 
 
 def _inherited(case: Case, clock: Clock) -> set[str]:
-    if not any(s.kind == clocks.CLOSED for s in clock.segments):
+    """Rungs that fired in the cycle which this one continues (T3): they are facts of that one."""
+    if not _continues(clock):
         return set()
-    earlier = [c for c in case.ticket.clocks if c.name == clock.name and c.cycle < clock.cycle]
-    return set(earlier[-1].fired) if earlier else set()
+    return {r for c in case.ticket.clocks if c.name == clock.name and c.cycle < clock.cycle for r in c.fired}
+
+
+def _continues(clock: Clock) -> bool:
+    return any(s.kind == clocks.CLOSED for s in clock.segments)
 
 
 def each_firing_is_told(case: Case) -> Verdicts:
-    told = Counter(key for event in case.events for key in _told_by(event))
+    told = Counter(said.key for event in case.events for said in _told_by(event))
     fired = {_key(firing) for firing in case.firings}
     for key in fired:
         yield None if told[key] == 1 else f"{key[1]} of clock {key[0]} is told by {told[key]} events"
@@ -225,39 +242,45 @@ def each_firing_is_told(case: Case) -> Verdicts:
             yield f"an event tells of {key[1]} of clock {key[0]}, which did not fire"
 
 
-def _told_by(event: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The firings (clock id, rung) that an event tells of."""
-    data = event["data"]
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What an event says of one firing: (clock id, rung), when it was due and when it fired."""
+
+    key: tuple[str, str]
+    due_at: datetime
+    fired_at: datetime
+
+
+def _told_by(event: Mapping[str, Any]) -> Iterator[Said]:
+    data, at = event["data"], event["occurred_at"]
     if event["type"] in FIRED:
-        yield data["clock_id"], data["rung"]
+        yield Said((data["clock_id"], data["rung"]), at, datetime.fromisoformat(data["fired_at"]))
     elif event["type"] in REBOUND:
-        yield from ((data["clock_id"], one["rung"]) for one in data["superseded"])
+        for rung in data["superseded"]:
+            yield Said((data["clock_id"], rung["rung"]), datetime.fromisoformat(rung["due_at"]), at)
 
 
 def effect_at_the_due_instant(case: Case) -> Verdicts:
-    for firing, event in _with_events(case):
-        if event["type"] in REBOUND:
-            continue
-        late = _differs("occurred_at", event["occurred_at"], firing["due_at"])
-        yield f"{_rung(firing)}: {late}" if late else None
+    for firing, said in _with_events(case):
+        other = _differs("due_at", firing["due_at"], said.due_at)
+        yield f"{_rung(firing)}: {other}" if other else None
 
 
 def never_before_its_time(case: Case) -> Verdicts:
-    for firing, event in _with_events(case):
+    for firing, said in _with_events(case):
         if firing["fired_at"] < firing["due_at"]:
             yield f"{_rung(firing)} fired {firing['due_at'] - firing['fired_at']} before it was due"
         else:
-            said = event["data"].get("fired_at")
-            other = said is not None and datetime.fromisoformat(said) != firing["fired_at"]
+            other = firing["fired_at"] != said.fired_at
             yield f"{_rung(firing)} fired at another instant than its event tells" if other else None
 
 
-def _with_events(case: Case) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
-    """Each firing with the event that tells of it; those without: I3."""
-    events = {key: event for event in case.events for key in _told_by(event)}
+def _with_events(case: Case) -> Iterator[tuple[Mapping[str, Any], Said]]:
+    """Each firing with what its event says of it; those without: I3."""
+    told = {said.key: said for event in case.events for said in _told_by(event)}
     for firing in case.firings:
-        if _key(firing) in events:
-            yield firing, events[_key(firing)]
+        if _key(firing) in told:
+            yield firing, told[_key(firing)]
 
 
 def nothing_after_the_end(case: Case) -> Verdicts:
@@ -326,7 +349,7 @@ def _stage(case: Case) -> Iterator[str]:
     since_told: set[str] = set()
     for event in case.events:
         data = event["data"]
-        if "to" in data:
+        if isinstance(data.get("to"), str):
             # a review proposed on the way is told before the action that proposes it
             if data["from"] not in since_told:
                 yield f"event {event['seq']} comes from {data['from']}, the ticket was in {_listed(possible)}"
@@ -355,7 +378,8 @@ def _branches(case: Case, event: Mapping[str, Any]) -> Sequence[Branch | Rung]:
     flow, type_, data = case.env.workflow, str(event["type"]), event["data"]
     kind, _, name = type_.partition(".")
     if type_ == "ticket.opened":
-        return [flow.opened["answered" if data.get("answered") else "routed" if data.get("lead") else "unrouted"]]
+        how = "answered" if data.get("answered") else "routed" if data.get("lead") else "unrouted"
+        return [flow.opened[how]]
     if type_ in FIRED and data["clock"] in flow.clocks:
         rung = flow.clocks[data["clock"]].rungs.get(data["rung"])
         return [rung] if rung else []
@@ -364,7 +388,7 @@ def _branches(case: Case, event: Mapping[str, Any]) -> Sequence[Branch | Rung]:
     if kind == "approval" and data.get("kind") in flow.approvals:
         approval = flow.approvals[data["kind"]]
         return [approval.approve if name == "approved" else approval.deny]
-    if kind == "ticket" and name in flow.actions:
+    if kind == "ticket" and name in flow.actions and isinstance(data.get("to"), str):
         return [b for b in flow.actions[name].branches if data["to"] == (b.to or data["from"])]
     return ()
 
@@ -431,9 +455,14 @@ def _states(what: str, told: Mapping[str, str], stored: Mapping[str, tuple[str, 
     """Compare by id. Closing a ticket ends what is left of it by itself: that is told by the closing."""
     for key in {*told, *stored}:
         state, still_open = stored.get(key, ("missing", True))
-        ended_by_closing = not case.ticket.open and not still_open and told.get(key) in {"open", *_OPEN_REVIEW}
+        ended_by_closing = _was_closed(case) and not still_open and told.get(key) in {"open", *_OPEN_REVIEW}
         if told.get(key) != state and not ended_by_closing:
             yield f"{what} {key}: stored {state}, the events make it {told.get(key, 'missing')}"
+
+
+def _was_closed(case: Case) -> bool:
+    """Now, or once: it may have been taken up again."""
+    return not case.ticket.open or any(e["type"] == "ticket.reopen" for e in case.events)
 
 
 _OPEN_REVIEW = frozenset({"proposed", "preparing", "decided"})
@@ -441,14 +470,20 @@ _OPEN_REVIEW = frozenset({"proposed", "preparing", "decided"})
 
 def _started_and_ended(case: Case) -> Iterator[str]:
     stored = case.ticket.clocks
-    met = (c.name for c in stored if c.state in {ClockState.MET, ClockState.BREACHED_MET})
-    cancelled = (c.name for c in stored if c.state is ClockState.CANCELLED)
-    extended = (c.name for c in stored for _ in c.extensions)
-    for what, kept in (
-        ("started", (c.name for c in stored)), ("met", met), ("cancelled", cancelled), ("extended", extended),
-    ):  # fmt: skip
-        told = Counter(name for event in case.events for name in _changed(event, what))
-        yield from _counts(f"clocks {what}", told, Counter(kept))
+    yield from _counts("clocks started", _named(case, "started"), Counter(c.name for c in stored))
+    met = Counter(c.name for c in stored if c.state in {ClockState.MET, ClockState.BREACHED_MET})
+    yield from _counts("clocks met", _named(case, "met"), met)
+    cancelled = Counter(c.name for c in stored if c.state is ClockState.CANCELLED)
+    yield from _counts("clocks cancelled", _named(case, "cancelled"), cancelled)
+    # a promise made anew in other units loses its extensions, one that is continued has those of the last cycle too
+    anew = {c.name for c in stored if c.changes or _continues(c)}
+    extended = Counter(c.name for c in stored for _ in c.extensions if c.name not in anew)
+    told = Counter({name: n for name, n in _named(case, "extended").items() if name not in anew})
+    yield from _counts("clocks extended", told, extended)
+
+
+def _named(case: Case, what: str) -> Counter[str]:
+    return Counter(name for event in case.events for name in _changed(event, what))
 
 
 def _changed(event: Mapping[str, Any], what: str) -> Iterable[str]:

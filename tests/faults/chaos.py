@@ -23,7 +23,7 @@ import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from random import Random
@@ -122,8 +122,8 @@ async def run_seed(stage: Stage, seed: int, flows: int, seconds: float) -> Outco
         outcome.figures["recovery_s"] = round(await stage.wait_ready(RECOVERY_SECONDS, late_seconds=1.0), 1)
         [ready_at] = await stage.rows("SELECT clock_timestamp() AS at")
         await asyncio.sleep(SETTLE_SECONDS)
-    except* AssertionError as errors:
-        outcome.violations += [str(e)[:2000] for e in errors.exceptions]
+    except* Exception as errors:
+        outcome.violations += [f"{type(e).__name__}: {e}"[:2000] for e in _leaves(errors)]
     if outcome.violations:
         return outcome
     outcome.figures |= {
@@ -132,6 +132,14 @@ async def run_seed(stage: Stage, seed: int, flows: int, seconds: float) -> Outco
     }  # fmt: skip
     await judge(stage, told, ready_at["at"], outcome)
     return outcome
+
+
+def _leaves(group: BaseExceptionGroup[Exception]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
 
 
 async def judge(stage: Stage, told: Told, ready_at: datetime, outcome: Outcome) -> None:
@@ -211,10 +219,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="how many seeds (default 3)")
     parser.add_argument("--first", type=int, default=1, help="the first seed (default 1)")
     parser.add_argument("--seconds", type=float, default=60.0, help="length of the load of each seed (default 60)")
-    parser.add_argument("--flows", type=int, default=0, help="requests of each seed (default 10 for each second)")
+    parser.add_argument("--flows", type=int, default=0, help="requests of each seed (default 6 for each second)")
     given = parser.parse_args()
     sys.exit(
-        bool(asyncio.run(run_seeds(given.first, given.seeds, given.flows or int(10 * given.seconds), given.seconds)))
+        bool(asyncio.run(run_seeds(given.first, given.seeds, given.flows or int(6 * given.seconds), given.seconds)))
     )
 
 

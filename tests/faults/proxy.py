@@ -23,13 +23,22 @@ class CommitCutter:
         self.commits = self.cut = 0
         self._random = Random(seed)
         self._server: asyncio.Server | None = None
+        self._open: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        self._server = await asyncio.start_unix_server(self._serve, str(self.path))
+        self._server = await asyncio.start_unix_server(self._connected, str(self.path))
 
     async def stop(self) -> None:
         assert self._server is not None
         self._server.close()
+        for task in self._open:
+            task.cancel()
+        await asyncio.gather(*self._open, return_exceptions=True)
+
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._open.add(task)
+        task.add_done_callback(self._open.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -44,9 +53,9 @@ class CommitCutter:
         except (asyncio.IncompleteReadError, OSError):
             pass
         finally:
-            with contextlib.suppress(OSError):
-                up_writer.close()
-            await down
+            up_writer.close()
+            down.cancel()
+            writer.close()
 
     async def _watch(self, reader: asyncio.StreamReader, up: asyncio.StreamWriter, muted: asyncio.Event) -> None:
         """Forward message by message; after a COMMIT that is chosen, nothing of the server's answer gets through."""

@@ -43,7 +43,11 @@ SECONDS = {
     "review_opinion": 3, "review_decision": 5,
 }  # fmt: skip
 """Budget of each clock; measures of a review keep their dates."""
-UNFORESEEN = ("unforeseen", '"level": "error"', "deadlock detected")
+UNFORESEEN = (
+    "unforeseen", "the pump failed", "the outbox failed", "a timer cannot be fired", "a batch of timers failed",
+    "deadlock detected",
+)  # fmt: skip
+"""What no log may say: that something went wrong which nobody had foreseen."""
 
 
 def hasty_workflows(target: Path) -> None:
