@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import os
 import secrets
 import signal
@@ -102,9 +103,9 @@ def application(settings: Settings) -> FastAPI:
 async def run_worker(settings: Settings) -> None:
     """Pump, sweeper and arq in one process, until SIGTERM: the batch at hand is finished."""
     from service.worker.main import run_hands
-    from service.worker.pump import Pump, sweep
+    from service.worker.pump import CONNECTIONS, Pump, sweep
 
-    async with open_house(settings) as house:
+    async with open_house(settings.model_copy(update={"pool_size": CONNECTIONS})) as house:
         pump = Pump(house)
         secret = settings.webhook_secret.get_secret_value()
         sender = WebhookSender(settings.webhook_url, secret) if settings.webhook_url else None
@@ -116,6 +117,10 @@ async def run_worker(settings: Settings) -> None:
             # without a receiver nobody waits: the sweeper marks the rows in large batches
             return await deliver() if sender is not None else 0
 
+        # what lives until the end need not be looked through by every collection
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 50, 100)
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, pump.stop)
