@@ -103,6 +103,7 @@ def application(settings: Settings) -> FastAPI:
 async def run_worker(settings: Settings) -> None:
     """Pump, sweeper and arq in one process, until SIGTERM: the batch at hand is finished."""
     from service.worker.main import run_hands
+    from service.worker.periodic import jobs, keep_time
     from service.worker.pump import CONNECTIONS, Pump, sweep
 
     async with open_house(settings.model_copy(update={"pool_size": CONNECTIONS})) as house:
@@ -124,15 +125,12 @@ async def run_worker(settings: Settings) -> None:
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, pump.stop)
-        aside = [
-            asyncio.create_task(sweep(deliver)),
-            asyncio.create_task(run_hands(settings.redis_url, pump.wake, deliver_now)),
-        ]
         try:
-            await pump.run()
+            await pump.run(
+                lambda: sweep(deliver),
+                lambda: keep_time(house, pump.worker, jobs(house)),
+                lambda: run_hands(settings.redis_url, pump.wake, deliver_now),
+            )
         finally:
-            for task in aside:
-                task.cancel()
-            await asyncio.gather(*aside, return_exceptions=True)
             if sender is not None:
                 await sender.close()

@@ -46,6 +46,7 @@ async def verify(house: House, progress: Callable[[int], None] = lambda _: None)
         progress(tickets)
 
 
-def _hashed(row: Any) -> dict[str, Any]:
+def hashed(row: Any) -> dict[str, Any]:
+    """A stored event as it was hashed: instants as ISO text."""
     times = {k: row[k].isoformat() for k in ("occurred_at", "recorded_at")}
     return {**dict(row), **times}

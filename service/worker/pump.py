@@ -61,9 +61,11 @@ class Pump:
         self._stopping = True
         self._wake.set()
 
-    async def run(self) -> None:
+    async def run(self, *beside: Callable[[], Awaitable[None]]) -> None:
+        """Fire until told to stop. `beside`: what else this worker does meanwhile, begun after it is known, ended before
+        it takes its leave."""
         await self._tried(self.own.begin, None)
-        heart = asyncio.create_task(self._beat())
+        tasks = [asyncio.ensure_future(work()) for work in (self._beat, *beside)]
         try:
             while not self._stopping:
                 self._wake.clear()
@@ -72,8 +74,9 @@ class Pump:
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self._wake.wait(), pause)
         finally:
-            heart.cancel()
-            await asyncio.gather(heart, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
         await self._tried(self.own.leave, None)
 
     async def _tried(self, work: Callable[[], Awaitable[T]], otherwise: T) -> T:
