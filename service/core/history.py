@@ -10,10 +10,12 @@ from typing import Any
 
 from service.core.model import Event, Ticket, evolve
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=str)
+
 
 def canonical(value: Any) -> bytes:
     """JSON with sorted keys and no white space: the same bytes before and after a journey through jsonb."""
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=str).encode()
+    return _ENCODER.encode(value).encode()
 
 
 def digest(row: Mapping[str, Any]) -> str:

@@ -41,8 +41,7 @@ SETTLE_SECONDS = 10
 async def listed(house: House) -> list[dict[str, Any]]:
     """Every calendar in force: its version, horizon, and the alarm when the next year is missing."""
     async with house.db.transaction(SYSTEM, readonly=True) as tx:
-        today = tx.now.astimezone(house.zone).date()
-    missing = house.rules.policies.missing_years(today)
+        missing = house.missing_years(tx.now)
     return [_summary(c, missing.get(c.key)) for c in house.rules.newest_calendars.values()]
 
 
