@@ -238,6 +238,7 @@ def continued(clock: Clock, previous: Clock, at: datetime) -> Clock:
         extensions=previous.extensions,
         fired=previous.fired,
         breached_at=previous.breached_at,
+        changes=previous.changes,
         escalates_from=at if previous.breached_at else None,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from service.core.model import Event, Ticket, evolve
@@ -36,8 +36,8 @@ def seal(
             "ticket_id": ticket.id,
             "seq": seq,
             "type": event.type,
-            "occurred_at": event.occurred_at.isoformat(),
-            "recorded_at": recorded_at.isoformat(),
+            "occurred_at": event.occurred_at.astimezone(UTC).isoformat(),
+            "recorded_at": recorded_at.astimezone(UTC).isoformat(),
             "actor": {"subject": actor.subject, "role": str(actor.role), "departments": list(actor.departments)},
             "data": json.loads(canonical(event.data)),
             "prev": head,

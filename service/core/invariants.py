@@ -378,8 +378,7 @@ def _branches(case: Case, event: Mapping[str, Any]) -> Sequence[Branch | Rung]:
     flow, type_, data = case.env.workflow, str(event["type"]), event["data"]
     kind, _, name = type_.partition(".")
     if type_ == "ticket.opened":
-        # a clock is met at the opening only where the request was answered at once
-        how = "answered" if "met" in data.get("clocks", ()) else "routed" if data.get("lead") else "unrouted"
+        how = "answered" if data.get("answered") else "routed" if data.get("lead") else "unrouted"
         return [flow.opened[how]]
     if type_ in FIRED and data["clock"] in flow.clocks:
         rung = flow.clocks[data["clock"]].rungs.get(data["rung"])
@@ -474,8 +473,8 @@ def _started_and_ended(case: Case) -> Iterator[str]:
     yield from _counts("clocks started", _named(case, "started"), Counter(c.name for c in stored))
     met = Counter(c.name for c in stored if c.state in {ClockState.MET, ClockState.BREACHED_MET})
     yield from _counts("clocks met", _named(case, "met"), met)
-    cancelled = Counter(c.name for c in stored if c.state is ClockState.CANCELLED and not _ended_untold(case, c))
-    yield from _counts("clocks cancelled", _named(case, "cancelled", "replaced"), cancelled)
+    cancelled = Counter(c.name for c in stored if c.state is ClockState.CANCELLED)
+    yield from _counts("clocks cancelled", _named(case, "cancelled"), cancelled)
     # a promise made anew in other units loses its extensions, one that is continued has those of the last cycle too
     anew = {c.name for c in stored if c.changes or _continues(c)}
     extended = Counter(c.name for c in stored for _ in c.extensions if c.name not in anew)
@@ -483,16 +482,8 @@ def _started_and_ended(case: Case) -> Iterator[str]:
     yield from _counts("clocks extended", told, extended)
 
 
-def _ended_untold(case: Case, clock: Clock) -> bool:
-    """Merging tickets and binding one anew end clocks without naming them: the act itself tells it."""
-    if clock.end_reason == "merged":
-        return True
-    at = [e["occurred_at"] for e in case.events if e["type"] == "ticket.rebound"]
-    return clock.end_reason == "overtaken" and clock.ended_at in at
-
-
-def _named(case: Case, *what: str) -> Counter[str]:
-    return Counter(name for event in case.events for w in what for name in _changed(event, w))
+def _named(case: Case, what: str) -> Counter[str]:
+    return Counter(name for event in case.events for name in _changed(event, what))
 
 
 def _changed(event: Mapping[str, Any], what: str) -> Iterable[str]:

@@ -62,7 +62,8 @@ def rebind(draft: Draft, reason: str, *, newest: bool = False, must: bool = True
         bind(draft, clock, _by_policy(draft, clock, old, reason))
     draft.event(
         "ticket.rebound",
-        **{"from": {"key": old.key, "version": old.version}, "to": {"key": flow.key, "version": flow.version}},
+        before={"key": old.key, "version": old.version},
+        after={"key": flow.key, "version": flow.version},
         reason=reason,
         rule=choice.rule,
     )
@@ -77,6 +78,7 @@ def _withdraw_unknown(draft: Draft, old: Workflow) -> None:
             for clock in draft.open_clocks(old.approvals[approval.kind].clock):
                 if clock.subject_id == approval.id:
                     draft.put_clock(clocks.end(clock, draft.now, "overtaken", cancelled=True))
+                    draft.changed("cancelled", clock.name)
 
 
 def _by_policy(draft: Draft, clock: Clock, old: Workflow, reason: str) -> Promise:

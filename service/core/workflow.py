@@ -38,7 +38,9 @@ def open_ticket(
     `answered`: the reply that was given at the first call already; the ticket is born closed with a true ledger (T13).
     """
     draft = opened(ticket, route, env, answered)
-    draft.event("ticket.opened", rule=route.rule, lead=route.lead, co_handlers=list(route.co_handlers), **data)
+    told = {"rule": route.rule, "lead": route.lead, "co_handlers": list(route.co_handlers), **data}
+    draft.event("ticket.opened", **told, **({"answered": True} if answered is not None else {}))
+    draft.events.insert(0, draft.events.pop())  # whatever it brought with it comes after it
     return draft.finish()
 
 

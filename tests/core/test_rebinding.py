@@ -478,7 +478,7 @@ def test_T11_a_part_split_off_inherits_anchor_and_pauses_and_says_so() -> None:
     assert [s.kind for s in clock.segments] == ["waiting_enterprise"]
     assert clock.changes[-1]["kind"] == "split" and part.ticket.received_at == case.ticket.received_at
     opened = changed(part, "ticket.opened")[0]
-    assert opened["split"] == {"from": {"id": case.ticket.id, "number": case.ticket.number}, "clocks": "inherit"}
+    assert opened["split"] == {"of": {"id": case.ticket.id, "number": case.ticket.number}, "clocks": "inherit"}
     assert part.ticket.split_from == case.ticket.id and case.ticket.facts["parts"][0]["id"] == part.ticket.id
     assert part.clock("accept").anchor == case.now, "the unit that gets the part has its own time (T4)"
     assert case.ticket.open and case.clock("resolve").state is ClockState.RUNNING
@@ -561,6 +561,7 @@ def test_T13_a_ticket_answered_at_once_is_born_closed_and_its_promise_met_at_cre
     ticket, [event] = born(
         "answered", plain, "2026-09-14 10:00", "2026-09-14 10:03", {"public_reply": "r", "outcome": "solved"}
     )
+    assert event.data["answered"] is True
     assert (ticket.phase, ticket.outcome, ticket.facts["reply"]["public_reply"]) == (Phase.CLOSED, "solved", "r")
     [clock] = ticket.clocks
     assert (clock.state, clock.ended_at, clock.end_reason) == (
@@ -571,9 +572,12 @@ def test_T13_a_ticket_answered_at_once_is_born_closed_and_its_promise_met_at_cre
 
 def test_T13_a_ticket_posted_after_its_limit_and_answered_at_once_was_late() -> None:
     plain = folder().workflows["consultation"]
-    ticket, _ = born("answered", plain, "2026-09-07 10:00", "2026-09-14 10:03", {"public_reply": "r"})
-    assert ticket.clocks[0].state is ClockState.BREACHED_MET
-    assert ticket.clocks[0].breached_at == ticket.clocks[0].due_at
+    ticket, events = born("answered", plain, "2026-09-07 10:00", "2026-09-14 10:03", {"public_reply": "r"})
+    [clock] = ticket.clocks
+    assert (clock.state, clock.breached_at, clock.fired) == (ClockState.BREACHED_MET, clock.due_at, ("breach",))
+    assert [(e.type, e.occurred_at) for e in events] == [
+        ("ticket.opened", at("2026-09-14 10:03")), ("clock.breached", clock.due_at),
+    ]  # fmt: skip
 
 
 def test_T13_a_ticket_born_waiting_has_a_true_ledger_with_a_cap() -> None:
