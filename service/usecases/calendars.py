@@ -103,12 +103,8 @@ async def year(house: House, key: str, number: int, version: int | None) -> dict
 def _year_of(calendar: Calendar, number: int, told: Mapping[str, Any] | None) -> dict[str, Any]:
     start = date(number, 1, 1)
     length = (date(number, 12, 31) - start).days + 1
-    days = [calendar.day(start + timedelta(days=n)) for n in range(length)]
-    rows = [
-        {"date": d.date.isoformat(), "weekday": WEEKDAYS[d.date.weekday()], "works": d.works,
-         "intervals": [list(pair) for pair in d.intervals], "rule": d.rule, "name": d.name, "notice": d.notice}
-        for d in days
-    ]  # fmt: skip
+    days = [start + timedelta(days=n) for n in range(length)]
+    rows = [{"date": d.isoformat(), "weekday": WEEKDAYS[d.weekday()], **_day(calendar, d)} for d in days]
     provisional = calendar.horizon is None or number > calendar.horizon.year
     return {
         "calendar": {"key": calendar.key, "version": calendar.version},
@@ -116,7 +112,7 @@ def _year_of(calendar: Calendar, number: int, told: Mapping[str, Any] | None) ->
         "status": (told or {}).get("status"),
         "notice": (told or {}).get("notice"),
         "provisional": provisional,
-        "working_days": sum(d.works for d in days),
+        "working_days": sum(calendar.is_working_day(d) for d in days),
         "days": rows,
     }
 
@@ -181,6 +177,7 @@ async def publish(
         moves = await _moves(house, tx, calendar)
         word = hashlib.sha256(canonical([body, version])).hexdigest()[:32]
         told = {**moves.as_dict(), "key": calendar.key, "version": version, "preview": word}
+        told["days"] = _changed_days(house.rules.newest_calendars.get(calendar.key), calendar, tx.now)
         if dry_run:
             return told
         if moves.moved and preview != word:
@@ -248,6 +245,25 @@ async def _moves(house: House, tx: Tx, calendar: Calendar) -> Moves:
 
 def _due_us(clock: Any, calendar: Calendar) -> int:
     return round(clocks.due(clock, calendar).timestamp() * 1_000_000)
+
+
+def _changed_days(before: Calendar | None, after: Calendar, now: datetime) -> list[dict[str, Any]]:
+    """The days of last year to three years ahead on which the two do not work alike, as they were and as they will be."""
+    if before is None:
+        return []
+    start = date(max(FIRST.year, after.local_date(now).year - 1), 1, 1)
+    days = [start + timedelta(days=n) for n in range(5 * 365)]
+    return [
+        {"date": d.isoformat(), "before": _day(before, d), "after": _day(after, d)}
+        for d in days
+        if d <= LAST and before.day(d).intervals != after.day(d).intervals
+    ]
+
+
+def _day(calendar: Calendar, day: date) -> dict[str, Any]:
+    told = calendar.day(day)
+    intervals = [list(pair) for pair in told.intervals]
+    return {"works": told.works, "intervals": intervals, "rule": told.rule, "name": told.name, "notice": told.notice}
 
 
 def _add_up(moves: Moves, found: list[tuple[Any, int]], now: datetime, house: House) -> None:

@@ -60,6 +60,9 @@ async def test_a_version_that_moves_due_times_is_published_only_by_who_has_seen_
     assert (refused.status_code, refused.json()["type"]) == (409, "/problems/preview-required")
     preview = (await publish(city, storm, dry_run=True)).json()
     assert preview["moved"] == refused.json()["moved"] > 0 and preview["earlier"] == 0
+    assert [(d["date"], d["before"]["works"], d["after"]["works"], d["after"]["notice"]) for d in preview["days"]] == [
+        (day, True, False, "市政府令第7号") for day in storm["overrides"]
+    ]
     # resolve, opinion and acceptance of each; contact counts natural hours and moves for nobody
     assert preview["clocks"] == 4 * len(tickets)
     shown = preview["first"][0]
