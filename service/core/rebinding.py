@@ -101,7 +101,8 @@ def bind(draft: Draft, clock: Clock, promise: Promise) -> Clock:
     due_at = clocks.due(clock, promise.calendar)
     times = promise.flow.clocks[clock.name].times
     stopped = _stops_at(before, draft.now)
-    late = due_at < stopped and before.breached_at is None and not draft.deciding(before)
+    over = due_at < stopped and not draft.deciding(before)
+    late = over and before.breached_at is None
     clock = evolve(clock, due_at=due_at, original_due_at=clocks.due(evolve(clock, extensions=()), promise.calendar))
     rungs = [(n, clocks.rung_at(clock, t, promise.calendar), t.kind) for n, t in times]
     passed = [(n, at) for n, at, kind in rungs if n not in clock.fired and _lies_behind(kind, at, stopped, late)]
@@ -109,6 +110,8 @@ def bind(draft: Draft, clock: Clock, promise: Promise) -> Clock:
     if late:
         state = ClockState.BREACHED_RUNNING if clock.state is ClockState.RUNNING else clock.state
         clock = evolve(clock, state=state, breached_at=draft.now, escalates_from=draft.now)
+    elif over and any(kind == "after" and at <= stopped and n not in clock.fired for n, at, kind in rungs):
+        clock = evolve(clock, escalates_from=draft.now)  # red already: no burst of steps that lie before the change
     clock = evolve(clock, fired=(*clock.fired, *(name for name, _ in passed)))
     told: dict[str, Any] = {
         "kind": promise.kind,
