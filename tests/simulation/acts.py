@@ -296,14 +296,15 @@ def _reclassify(t: Ticket, leg: Leg | None, form: Form, now: datetime) -> None:
     flow = t.rules.fitting(t.domain, t.urgency)
     if flow == t.flow:
         return
-    for kind in [k for k in t.requests if k not in t.rules.flows[flow]["approvals"]]:
-        del t.requests[kind]
-        t.cancel(now, f"{kind}_decision")
-    t.flow = flow
+    unknown = [kind for kind in t.requests if kind not in t.rules.flows[flow]["approvals"]]
+    overtaken = [(t.requests.pop(kind), t.delays(kind)) for kind in unknown]
+    t.cancel(now, *(f"{kind}_decision" for kind in unknown)) if unknown else None
+    old, t.flow = t.flow, flow
     for promise in t.running():
-        policy = promise.granted != "decision"
-        amount = budget_of(t.rules.clock(flow, promise.name), promise.granted) if policy else promise.amount
-        t.bind(promise, amount, promise.anchor, now)
+        granted = promise.granted(t.rules.clock(old, promise.name))
+        amount = promise.amount if granted == "decision" else budget_of(t.rules.clock(flow, promise.name), granted)
+        waits = [request for request, delays in overtaken if promise.name in delays]
+        t.bind(promise, amount, promise.anchor, now, waits)
 
 
 def merge(merged: Ticket, survivor: Ticket, now: datetime) -> None:
@@ -324,12 +325,7 @@ def _take_over(t: Ticket, promise: Promise, other: Promise, now: datetime) -> No
         added = promise.added if amount.measure == promise.amount.measure else 0
         return t.rules.days.due(anchor, Amount(amount.measure, amount.size + added), promise.pauses())
 
-    amount = promise.amount
-    if due(other.amount) < due(promise.amount):
-        amount = other.amount
-        policy = {budget_of(t.rules.clock(t.flow, promise.name), which): which for which in ("rework", "whole")}
-        promise.granted = policy.get(amount, "decision")
-    t.bind(promise, amount, anchor, now)
+    t.bind(promise, min(promise.amount, other.amount, key=due), anchor, now)
 
 
 def split_off(whole: Ticket, domain: str, lead: str, co_handlers: list[str], now: datetime) -> Ticket:

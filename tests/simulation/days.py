@@ -48,7 +48,7 @@ class Days:
     def __init__(self, data: Mapping[str, Any]) -> None:
         assert data["day_end"] == "24:00", "the shipped calendar's days end at midnight"
         self._data, self._zone = data, ZoneInfo(data["zone"])
-        self.office = cache(self._office)
+        self.office, self.away = cache(self._office), cache(self._away)
         official = {int(year) for year, block in data["years"].items() if block["status"] == "official"}
         self.horizon = date(next(y for y in sorted(official) if y + 1 not in official), 12, 31)
 
@@ -126,7 +126,7 @@ class Days:
                 day = ended
         return self.end(self.moved_on(day))
 
-    def away(self, at: datetime, amount: Amount, sign: int) -> datetime:
+    def _away(self, at: datetime, amount: Amount, sign: int) -> datetime:
         """`amount` before (-1) or after (+1) a due instant: where a step of the ladder stands."""
         if amount.measure == "natural_hours":
             return at + sign * amount.size * MICROSECOND

@@ -35,6 +35,8 @@ class Step:
     kind: str
     share: int = 0
     offset: Amount | None = None
+    series: str = ""
+    """The step that this one repeats, later than the one before."""
 
     @property
     def warns(self) -> bool:
@@ -50,8 +52,6 @@ class Promise:
     family: str
     anchor: datetime
     amount: Amount
-    granted: str
-    """Whose amount it is: the policy's `whole` or `rework`, or one that a `decision` set."""
     about: str | None = None
     """The leg, request, opinion or measure that it belongs to."""
     added: int = 0
@@ -67,7 +67,7 @@ class Promise:
     first_due: datetime = field(init=False)
     """The original target, which no extension moves (T7)."""
     ladder: list[tuple[datetime, Step]] = field(default_factory=list)
-    """What has not fired yet, with its instants."""
+    """What fires next, with its instants; of steps that repeat the first that has not fired."""
 
     @property
     def open(self) -> bool:
@@ -92,11 +92,14 @@ class Promise:
 
     def reckon(self, days: Days, steps: list[Step], deciding: bool) -> None:
         """Work out the due time and the ladder. `deciding`: what was asked in time is undecided, so no red (T7)."""
+        self.recount(days)
+        left = [step for step in steps if step.name not in self.fired and (step.warns or not deciding)]
+        firsts = {step.series or step.name: step for step in reversed(left)}
+        ladder = [(self.at(step, days), step) for step in left if firsts[step.series or step.name] is step]
+        self.ladder = [] if self.stopped else ladder
+
+    def recount(self, days: Days) -> None:
         self.due = days.due(self.anchor, self.total, self.pauses())
-        self.ladder = []
-        if self.stopped is None:
-            ladder = [(self.at(step, days), step) for step in steps if step.name not in self.fired]
-            self.ladder = [(at, step) for at, step in ladder if step.warns or not deciding]
 
     def at(self, step: Step, days: Days) -> datetime:
         """When a step stands; never before the anchor. A share of whole days is rounded up, of hours down."""
@@ -110,6 +113,15 @@ class Promise:
         if step.kind == "before":
             return max(self.anchor, days.away(self.due, step.offset, -1))
         return days.away(max(self.due, self.escalates_from or self.due), step.offset, 1)
+
+    def granted(self, rule: Rule) -> str:
+        """Whose amount it is: the `whole` budget of this policy, the one of `rework`, or what a `decision` set.
+
+        Where both budgets are the same, a cycle that goes on with an earlier one (T3) has what that one had.
+        """
+        fits = [which for which in ("whole", "rework") if budget_of(rule, which) == self.amount]
+        began = self.cycle - sum(s.kind == "closed" for s in self.stops) if self.family == "enterprise" else 1
+        return fits[0] if len(fits) == 1 else "decision" if not fits else "whole" if began <= 1 else "rework"
 
     # --- what happens to it
 
@@ -132,7 +144,7 @@ class Promise:
         """T7: the time between asking and deciding never turns the clock red; only where it would have."""
         if self.breached_at is None and days.due(self.anchor, self.total, self.pauses()) < decided:
             self.stops.append(Stop("awaiting_decision", asked, decided))
-            self.due = days.due(self.anchor, self.total, self.pauses())
+            self.recount(days)
 
 
 def steps_of(rule: Rule) -> list[Step]:
@@ -147,7 +159,7 @@ def steps_of(rule: Rule) -> list[Step]:
         times = rung.get("times", 1)
         for n in range(1, times + 1):
             name = rung["name"] if times == 1 else f"{rung['name']}_{n}"
-            steps.append(Step(name, kind, offset=Amount(one.measure, one.size * n)))
+            steps.append(Step(name, kind, offset=Amount(one.measure, one.size * n), series=rung["name"]))
     return [*steps, Step("breach", "due")]
 
 

@@ -211,8 +211,11 @@ class Ticket:
 
     def deciding(self, promise: Promise) -> bool:
         """T7: whether a request that was asked in time and is undecided keeps this clock from turning red."""
-        delays = [d for kind in self.requests for d in self.rules.flows[self.flow]["approvals"][kind].get("delays", [])]
-        return promise.breached_at is None and promise.name in delays
+        return promise.breached_at is None and any(promise.name in self.delays(kind) for kind in self.requests)
+
+    def delays(self, kind: str) -> list[str]:
+        approval = self.rules.flows[self.flow]["approvals"].get(kind) or {}
+        return list(approval.get("delays", []))
 
     # --- clocks
 
@@ -224,14 +227,12 @@ class Ticket:
         family = rule["family"]
         again = family == "enterprise" and self.round > 1
         how = rule.get(self.cycle, CYCLES[self.cycle]) if again else "restart"
-        granted = "decision" if amount else "whole" if how == "restart" else "rework"
+        amount = amount or budget_of(rule, "whole" if how == "restart" else "rework")
         cycle = self.round if family == "enterprise" else 1 + sum(p.name == name for p in self.promises)
         anchor = leg.dispatched_at if leg else now
         if rule.get("anchor") == "received_at" and not again:
             anchor = self.received_at
-        promise = Promise(
-            name, cycle, family, anchor, amount or budget_of(rule, granted), granted, leg.name if leg else about
-        )
+        promise = Promise(name, cycle, family, anchor, amount, leg.name if leg else about)
         promise.first_due = self.rules.days.due(anchor, promise.amount, [])
         last = [p for p in self.promises if p.name == name and not p.open]
         if how == "continue" and last:
@@ -241,9 +242,7 @@ class Ticket:
     def _continue(self, promise: Promise, last: Promise, now: datetime) -> None:
         """T3: the next cycle goes on where the last one ended; the span between is shown as closed."""
         assert last.ended_at is not None
-        promise.anchor, promise.amount, promise.granted, promise.added = (
-            last.anchor, last.amount, last.granted, last.added
-        )  # fmt: skip
+        promise.anchor, promise.amount, promise.added = last.anchor, last.amount, last.added
         promise.first_due, promise.fired, promise.breached_at = last.first_due, dict(last.fired), last.breached_at
         promise.stops = [*deepcopy(last.stops), Stop("closed", last.ended_at, now)]
         promise.escalates_from = now if last.breached_at else None
@@ -261,6 +260,8 @@ class Ticket:
     def meet(self, now: datetime, *names: str, about: str | None = None) -> None:
         for promise in self.running(*names):
             if about is None or promise.about == about:
+                if promise.breached_at is None and promise.due < now and not self.deciding(promise):
+                    promise.breached_at = promise.due  # late before any timer could look
                 promise.end("met", now)
 
     def cancel(self, now: datetime, *names: str, about: str | None = None) -> None:
@@ -272,6 +273,7 @@ class Ticket:
         for promise in self.running(*names):
             if promise.stopped == "paused":
                 promise.go_on(now)
+                promise.recount(self.rules.days)
 
     def withdraw_requests(self, now: datetime) -> None:
         """Requests that no longer matter; the time of waiting for them is not charged to the unit (T7)."""
@@ -281,23 +283,31 @@ class Ticket:
             self.excuse(request, now)
 
     def excuse(self, request: Request, now: datetime) -> None:
-        approval = self.rules.flows[self.flow]["approvals"].get(request.kind, {})
-        for promise in self.running(*approval.get("delays", [])) if approval.get("delays") else []:
-            promise.excuse(self.rules.days, request.asked, now)
+        for promise in self.running():
+            if promise.name in self.delays(request.kind):
+                promise.excuse(self.rules.days, request.asked, now)
 
     # --- a promise made anew (T8, T11)
 
-    def bind(self, promise: Promise, amount: Amount, anchor: datetime, now: datetime) -> None:
-        """Count by another budget or anchor, with every stop of the ledger kept; what happened before stays a fact."""
-        ran_until = promise.held_at or min([now, *(s.start for s in promise.stops if s.end is None)])
-        deciding = self.deciding(promise)
+    def bind(
+        self, promise: Promise, amount: Amount, anchor: datetime, now: datetime, overtaken: list[Request] | None = None
+    ) -> None:
+        """Count by another budget or anchor, with every stop of the ledger kept; what happened before stays a fact.
+
+        What is asked and undecided keeps it from turning red, but not for a due time before it was asked (T7).
+        `overtaken`: requests that the new policy does not know; the time of waiting for them is excused.
+        """
+        ran_until = min([now, *(s.start for s in promise.stops if s.end is None)])
+        asked = [r.asked for r in self.requests.values() if self.deciding(promise) and promise.name in self.delays(r.kind)]
         if amount.measure != promise.amount.measure:
             promise.added = 0  # units are types: days granted do not turn into hours
         promise.amount, promise.anchor = amount, anchor
+        for request in overtaken or []:
+            promise.excuse(self.rules.days, request.asked, now)
         days, steps = self.rules.days, self.rules.steps(self.flow, promise.name)
         promise.due = days.due(anchor, promise.total, promise.pauses())
         promise.first_due = days.due(anchor, amount, promise.pauses())
-        passed = promise.due < ran_until and not deciding
+        passed = promise.due < min([ran_until, *asked])
         late = passed and promise.breached_at is None
         left = [(promise.at(step, days), step) for step in steps if step.name not in promise.fired]
         for at, step in left:
