@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from tests.simulation.ledger import Promise, Stop, budget_of
 from tests.simulation.days import Amount
+from tests.simulation.ledger import Promise, Stop, budget_of
 from tests.simulation.model import Leg, Request, Rules, Ticket
 
 WORKED = ("accepting", "handling")

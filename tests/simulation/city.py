@@ -174,7 +174,9 @@ async def simulate(dsn: str, seed: int, years: float, tickets: int, console: Con
 def main() -> int:
     parser = argparse.ArgumentParser(prog="tests.simulation.city", description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=1, help="the same seed lives the same life (default 1)")
-    parser.add_argument("--years", type=float, default=3, help=f"how long it lives, from {START:%Y-%m-%d} on (default 3)")
+    parser.add_argument(
+        "--years", type=float, default=3, help=f"how long it lives, from {START:%Y-%m-%d} on (default 3)"
+    )
     parser.add_argument("--tickets", type=int, default=500, help="how many requests come in (default 500)")
     asked = parser.parse_args()
     console = Console()

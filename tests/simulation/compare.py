@@ -77,7 +77,9 @@ def _of_a_clock(promise: Promise, clock: Clock, model: Ticket) -> Iterator[str]:
     yield from _unequal("ended at", promise.ended_at, clock.ended_at)
     yield from _unequal("fired", sorted(promise.fired), sorted(clock.fired))
     if promise.open:
-        yield from _unequal("caps", [s[3] for s in stops if s[2] is None], [s.until for s in clock.segments if not s.end])
+        yield from _unequal(
+            "caps", [s[3] for s in stops if s[2] is None], [s.until for s in clock.segments if not s.end]
+        )
         yield from _unequal("held at", promise.held_at, clock.held_at)
         yield from _unequal("next step", min((at for at, _ in promise.ladder), default=None), clock.next_fire_at)
         provisional = model.rules.days.is_provisional(promise.due, promise.amount.measure)

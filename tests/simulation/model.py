@@ -298,7 +298,9 @@ class Ticket:
         `overtaken`: requests that the new policy does not know; the time of waiting for them is excused.
         """
         ran_until = min([now, *(s.start for s in promise.stops if s.end is None)])
-        asked = [r.asked for r in self.requests.values() if self.deciding(promise) and promise.name in self.delays(r.kind)]
+        asked = [
+            r.asked for r in self.requests.values() if self.deciding(promise) and promise.name in self.delays(r.kind)
+        ]
         if amount.measure != promise.amount.measure:
             promise.added = 0  # units are types: days granted do not turn into hours
         promise.amount, promise.anchor = amount, anchor

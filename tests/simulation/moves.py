@@ -33,8 +33,7 @@ def plausible(mirror: Mirror, name: str, below: Below) -> list[Move]:
             form = a_form(action, ticket, below)
             if act.possible(ticket, unit, form):
                 found.append((WEIGHTS.get(action, COMMON), _acting(mirror, name, action, unit, form)))
-    for kind in ticket.requests:
-        found.append((12, _deciding(mirror, name, kind, approve=below(5) < 3)))
+    found += [(12, _deciding(mirror, name, kind, approve=below(5) < 3)) for kind in ticket.requests]
     found += _on_the_docket(mirror, name, ticket, below)
     found += _joins(mirror, name, ticket, below)
     return found
@@ -171,5 +170,3 @@ def _a_decision(mirror: Mirror, below: Below) -> dict[str, Any]:
 
 def _a_date(mirror: Mirror, below: Below) -> str:
     return (mirror.today() + timedelta(days=1 + below(30))).isoformat()
-
-

@@ -59,7 +59,9 @@ class City(RuleBasedStateMachine):
     def _compare(self, *names: str) -> None:
         self.run(self.mirror.compare(names or list(self.mirror.models), lambda n: self.mirror.steps % n))
 
-    @initialize(start=starts, domain=st.sampled_from(DOMAINS), urgency=st.sampled_from(URGENCIES), hours=st.integers(0, 99))
+    @initialize(
+        start=starts, domain=st.sampled_from(DOMAINS), urgency=st.sampled_from(URGENCIES), hours=st.integers(0, 99)
+    )
     def the_city_opens(self, start: datetime, domain: str, urgency: str, hours: int) -> None:
         self.mirror = Mirror(self.real, self.rules, start)
         self.run(self.mirror.begin())
