@@ -33,7 +33,7 @@ from typing import NoReturn
 OLDEST_PYTHON = (3, 11)
 ROOT = Path(__file__).resolve().parent.parent
 LOCK_FILE, DEV_LOCK_FILE = ROOT / "requirements.lock", ROOT / "requirements-dev.lock"
-DEV_COMMANDS = {"test", "bench", "lint"}
+DEV_COMMANDS = {"test", "bench"}
 # Two workers, one file on one worker: fastest on two cores, since a file's tests share their servers.
 PYTEST_DEFAULTS = ["-n", "2", "--dist", "loadfile"]
 STAMP, GUARD, UNFINISHED = ".jieban-stamp", ".jieban-lock", ".jieban-unfinished"
@@ -57,6 +57,8 @@ def run(venv: Path, arguments: list[str]) -> NoReturn:
     os.environ["PYTHONPATH"] = path
     if arguments[:1] == ["test"]:
         words = ["pytest", *(arguments[1:] or PYTEST_DEFAULTS), *prepare_pytest(venv)]
+    elif arguments[:1] == ["bench"]:
+        words = arguments
     else:
         words = ["service.cli", *arguments]
     sys.stdout.flush()

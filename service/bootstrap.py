@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import os
 import secrets
 import signal
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -102,9 +104,11 @@ def application(settings: Settings) -> FastAPI:
 async def run_worker(settings: Settings) -> None:
     """Pump, sweeper and arq in one process, until SIGTERM: the batch at hand is finished."""
     from service.worker.main import run_hands
-    from service.worker.pump import Pump, sweep
+    from service.worker.periodic import jobs, keep_time
+    from service.worker.pump import CONNECTIONS, Pump, sweep
+    from service.worker.recounting import recount
 
-    async with open_house(settings) as house:
+    async with open_house(settings.model_copy(update={"pool_size": CONNECTIONS})) as house:
         pump = Pump(house)
         secret = settings.webhook_secret.get_secret_value()
         sender = WebhookSender(settings.webhook_url, secret) if settings.webhook_url else None
@@ -116,18 +120,20 @@ async def run_worker(settings: Settings) -> None:
             # without a receiver nobody waits: the sweeper marks the rows in large batches
             return await deliver() if sender is not None else 0
 
+        # what lives until the end need not be looked through by every collection
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 50, 100)
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, pump.stop)
-        aside = [
-            asyncio.create_task(sweep(deliver)),
-            asyncio.create_task(run_hands(settings.redis_url, pump.wake, deliver_now)),
-        ]
         try:
-            await pump.run()
+            await pump.run(
+                lambda: sweep(deliver),
+                lambda: recount(house),
+                *(partial(keep_time, house, pump.worker, job) for job in jobs(house)),
+                lambda: run_hands(settings.redis_url, pump.wake, deliver_now),
+            )
         finally:
-            for task in aside:
-                task.cancel()
-            await asyncio.gather(*aside, return_exceptions=True)
             if sender is not None:
                 await sender.close()

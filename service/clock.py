@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import socket
 import time
 from datetime import UTC, datetime
 
@@ -19,9 +21,19 @@ def monotonic() -> float:
     return time.monotonic()
 
 
+def uptime() -> float:
+    """Seconds since the machine was started, those of its sleep included; no correction of the date moves it."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
 def wall_now() -> datetime:
     """The host's time: for token expiry and skew reports only, never for a clock of a ticket."""
     return datetime.now(UTC)
+
+
+def worker_name() -> str:
+    """Who this process is, among all that ever ran: host, process id and a random part."""
+    return f"{socket.gethostname()}/{os.getpid()}/{os.urandom(4).hex()}"
 
 
 def jitter(seconds: float) -> float:

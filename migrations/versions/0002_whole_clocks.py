@@ -40,6 +40,8 @@ def upgrade() -> None:
             op.add_column(table, column)
     for name in ("merged_into", "split_from"):
         op.create_foreign_key(op.f(f"fk_tickets_{name}"), "tickets", "tickets", [name], ["id"])
+    aside = "next_fire_at IS NOT NULL AND (attempts > 0 OR crashes > 0)"
+    op.create_index("ix_clocks_aside", "clocks", ["next_fire_at"], postgresql_where=sa.text(aside))
     op.create_index("ix_clocks_dead", "clocks", ["dead_at"], postgresql_where=sa.text("dead_at IS NOT NULL"))
     op.create_index(
         "ix_clocks_open_calendar",
@@ -140,7 +142,7 @@ def _create_tables() -> None:
 def downgrade() -> None:
     for table in ("notices", "digests", "cron_slots", "pump_runs", "calendar_projections"):
         op.drop_table(table)
-    for index in ("ix_clocks_provisional", "ix_clocks_open_calendar", "ix_clocks_dead"):
+    for index in ("ix_clocks_provisional", "ix_clocks_open_calendar", "ix_clocks_dead", "ix_clocks_aside"):
         op.drop_index(index, table_name="clocks")
     for name in ("merged_into", "split_from"):
         op.drop_constraint(op.f(f"fk_tickets_{name}"), "tickets")

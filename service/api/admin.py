@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from pydantic import AwareDatetime
 from pydantic_core import to_json
 
-from service.api import deps
+from service.api import deps, gauges
 from service.api.deps import ActorDep, HouseDep
 from service.api.errors import PROBLEMS
 from service.api.schemas import RoutingTry
@@ -18,7 +17,7 @@ from service.core.access import require
 from service.core.errors import NotFound
 from service.core.routing import Request as RoutingRequest
 from service.db.session import Unavailable
-from service.usecases import clocks, identity, operation
+from service.usecases import identity, operation
 
 router = APIRouter(tags=["configuration and operation"])
 
@@ -42,12 +41,6 @@ async def get_matters(house: HouseDep, actor: ActorDep) -> Response:
     return deps.json({"items": list(house.rules.matters.values()), "next_cursor": None})
 
 
-@router.get("/v1/calendars")
-async def get_calendars(house: HouseDep, actor: ActorDep) -> Response:
-    require(actor, "definitions:read")
-    return deps.json({"items": operation.calendars(house), "next_cursor": None})
-
-
 @router.post("/v1/routing/try", openapi_extra=deps.documented(RoutingTry))
 async def try_routing(request: Request, house: HouseDep, actor: ActorDep) -> Response:
     """Where a request would go, and what each rule said of it. Nothing is stored."""
@@ -65,18 +58,6 @@ async def try_routing(request: Request, house: HouseDep, actor: ActorDep) -> Res
         urgency=body.urgency,
     )
     return deps.json(operation.try_routing(house, asked))
-
-
-@router.get("/v1/clocks/what-if")
-async def what_if(
-    house: HouseDep,
-    anchor: Annotated[AwareDatetime, Query(description="an instant with its offset")],
-    measure: Annotated[str, Query(max_length=40)],
-    budget: Annotated[str, Query(max_length=40, description="PT4H for the hour measures, 15 for the day measures")],
-    calendar: Annotated[str | None, Query(max_length=40)] = None,
-) -> Response:
-    """The public calculator: when would this be due, and why."""
-    return deps.json(clocks.what_if(house, anchor, measure, budget, calendar))
 
 
 @router.post("/v1/oauth/token")
@@ -124,5 +105,10 @@ async def readyz(request: Request, house: HouseDep) -> Response:
 
 
 @router.get("/metrics", include_in_schema=False)
-async def metrics() -> Response:
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+async def metrics(house: HouseDep) -> Response:
+    """What this process counted, and what stands in the database: timers, outbox, pumps."""
+    try:
+        stored = gauges.exposed(await operation.measured(house))
+    except Unavailable:
+        stored = b""  # the counters of this process are worth having all the more
+    return Response(generate_latest() + stored, media_type=CONTENT_TYPE_LATEST)

@@ -17,7 +17,20 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from service import clock
-from service.api import admin, deps, errors, intake, queue, reports, reviews, sandbox, schemas, tickets
+from service.api import (
+    admin,
+    calendars,
+    deps,
+    errors,
+    intake,
+    queue,
+    reports,
+    reviews,
+    sandbox,
+    schemas,
+    tickets,
+    timers,
+)  # fmt: skip
 from service.integrations.identity_provider import BuiltinIssuer, Verifier
 from service.usecases.house import House
 
@@ -80,7 +93,7 @@ def create_app(open_parts: Callable[[], Any], *, with_sandbox: bool) -> FastAPI:
         redirect_slashes=False,
     )
     errors.install(app)
-    for module in (intake, tickets, queue, reviews, reports, admin):
+    for module in (intake, tickets, queue, reviews, reports, calendars, timers, admin):
         app.include_router(module.router)
     if with_sandbox:
         app.include_router(sandbox.router)

@@ -212,6 +212,13 @@ def plain_text(value: str | None, pointer: str) -> str | None:
     return value or None
 
 
+def name(text: str) -> str:
+    """A short name in a path; one with a NUL is simply not found."""
+    if "\x00" in text:
+        raise NotFound("There is nothing with this name.")
+    return text
+
+
 def row_id(text: str) -> str:
     """An id in a path; anything that is no UUID is simply not found."""
     if not _UUID.fullmatch(text):

@@ -57,6 +57,11 @@ PROBLEMS: dict[str, tuple[int, str, str]] = {
         "`ticket` names it; corrections are comments or amendments.",
     ),
     "still-running": (409, "相同请求正在处理", "Try again after Retry-After seconds."),
+    "preview-required": (
+        409,
+        "该版本会改变在办时限，须先查看影响",
+        "`first` shows what it would move; repeat the request with `preview` to publish it.",
+    ),
     "conflict": (409, "与当前状态冲突", "`detail` says what stands against it."),
     "idempotency-key-reused": (422, "幂等键已用于其他内容", "Use a new Idempotency-Key for a new request."),
     "stale-version": (412, "数据已更新", "Read the ticket again and repeat with its ETag."),

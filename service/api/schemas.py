@@ -146,6 +146,18 @@ class ApprovalDecision(Body):
     reason: Text2000 = ""
 
 
+# --- calendars ---------------------------------------------------------------------------------------------------
+
+
+class NewCalendar(Body):
+    """A version of a calendar. `preview`: the word of the preview that was looked at, where due times move."""
+
+    calendar: dict[str, Any] = Field(description="the data, as workflows/calendars/README.md describes it")
+    reason: Filled2000
+    dry_run: bool = Field(False, description="only tell what it would move")
+    preview: Short | None = None
+
+
 # --- reviews -----------------------------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from service.api import deps
+from service.api.calendars import Form, Language, told
 from service.api.deps import ActorDep, HouseDep
 from service.api.schemas import ManyTickets, Page, Problem, Reason, TicketOut
 from service.core.access import require
@@ -85,10 +86,12 @@ async def get_actions(ticket: str, house: HouseDep, actor: ActorDep) -> Response
 
 
 @router.get("/tickets/{ticket}/clocks/{clock}/explanation", responses=ABSENT)
-async def get_explanation(ticket: str, clock: str, house: HouseDep, actor: ActorDep) -> Response:
+async def get_explanation(
+    ticket: str, clock: str, house: HouseDep, actor: ActorDep, format: Form = "json", lang: Language = "zh"
+) -> Response:
     """Why this clock is due when it is: each interval that counted, each day that did not, sums exact."""
     require(actor, "tickets:read")
-    return deps.json(await tickets.explanation(house, actor, ticket, clock))
+    return told(await tickets.explanation(house, actor, ticket, clock), format, lang)
 
 
 @router.post("/tickets/{ticket}/actions/{action}", responses=ACTED, openapi_extra=deps.documented(FORM))

@@ -20,7 +20,12 @@ OPERATIONS: dict[str, frozenset[Role]] = {
     "reviews:read": frozenset({Role.HANDLER, Role.DISPATCHER, Role.SUPERVISOR, Role.REVIEWER, Role.AUDITOR}),
     "reviews:act": frozenset({Role.HANDLER, Role.DISPATCHER, Role.REVIEWER, Role.SUPERVISOR}),
     "reports:read": frozenset({Role.SUPERVISOR, Role.DISPATCHER, Role.REVIEWER, Role.AUDITOR, Role.HANDLER}),
+    "notices:read": frozenset(Role) - {Role.SYSTEM},
+    "timers:read": frozenset({Role.DISPATCHER, Role.SUPERVISOR, Role.AUDITOR, Role.ADMIN}),
+    "timers:act": frozenset({Role.DISPATCHER, Role.SUPERVISOR, Role.ADMIN}),
+    "timers:release": frozenset({Role.ADMIN}),
     "definitions:read": frozenset(Role) - {Role.SYSTEM},
+    "definitions:write": frozenset({Role.ADMIN}),
     "sandbox": frozenset(Role) - {Role.SYSTEM},
 }
 """Operation -> roles. What exactly an action needs is said by the workflow; this is the outer wall."""

@@ -238,6 +238,7 @@ def continued(clock: Clock, previous: Clock, at: datetime) -> Clock:
         extensions=previous.extensions,
         fired=previous.fired,
         breached_at=previous.breached_at,
+        changes=previous.changes,
         escalates_from=at if previous.breached_at else None,
     )
 
@@ -290,7 +291,16 @@ def explain(clock: Clock, calendar: Calendar, rungs: Sequence[tuple[str, RungTim
         "provisional": calendar.is_provisional(stretches[-1].end, clock.measure),
         "breached_at": clock.breached_at,
         "ended_at": clock.ended_at,
-        "rungs": [{"name": n, "at": rung_at(clock, t, calendar), "fired": n in clock.fired} for n, t in rungs],
+        "changes": [dict(change) for change in clock.changes],
+        "rungs": [
+            {
+                "name": n,
+                "at": rung_at(clock, t, calendar),
+                "fired": n in clock.fired,
+                "would_not_have_fired": bool(clock.changes) and n in clock.changes[-1]["would_not_have_fired"],
+            }
+            for n, t in rungs
+        ],
     }
 
 

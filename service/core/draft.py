@@ -112,9 +112,12 @@ class Draft:
         self.set(**{kind: rows})
 
     def put_clock(self, clock: Clock) -> None:
-        definition = self.env.workflow.clocks[clock.name]
+        definition, calendar = self.env.workflow.clocks[clock.name], self.env.calendar_of(clock)
         if clock.open:
-            clock = clocks.project(clock, definition.times, self.env.calendar_of(clock), self.deciding(clock))
+            clock = clocks.project(clock, definition.times, calendar, self.deciding(clock))
+        elif clock.segments:
+            # the end closed a pause that was still open: what is kept for ever is what the ledger gives
+            clock = evolve(clock, due_at=clocks.due(clock, calendar))
         self.put("clocks", clock)
 
     def deciding(self, clock: Clock) -> bool:

@@ -12,7 +12,20 @@ from service.core.calendar import Budget
 from service.core.definitions import Branch, Rung
 from service.core.draft import Draft
 from service.core.errors import Conflict, Invalid
-from service.core.model import Approval, Assignment, Clock, ClockState, Notice, Phase, Review, Round
+from service.core.model import (
+    SYSTEM,
+    Approval,
+    Assignment,
+    Clock,
+    ClockState,
+    Event,
+    Firing,
+    Notice,
+    Phase,
+    Review,
+    Round,
+    evolve,
+)
 from service.core.rebinding import rebind
 
 
@@ -111,9 +124,19 @@ def start_clock(
 def end_clocks(draft: Draft, ending: list[Clock], reason: str, cancelled: bool = False) -> None:
     for clock in ending:
         if not cancelled and clock.breached_at is None and draft.now > clock.due_at and not draft.deciding(clock):
-            clock = clocks.breach(clock)  # late before any timer could look: it ends in the act that made it
+            clock = _breached_at_birth(draft, clock)
         draft.put_clock(clocks.end(clock, draft.now, reason, cancelled))
         draft.changed("cancelled" if cancelled else "met", clock.name)
+
+
+def _breached_at_birth(draft: Draft, clock: Clock) -> Clock:
+    """Late before any timer could look, because it ends in the very act that made it: the breach is recorded all the same."""
+    now = draft.env.now
+    draft.firings.append(Firing(clock.id, "breach", clock.due_at, now, "superseded"))
+    told = {"clock": clock.name, "clock_id": clock.id, "rung": "breach", "outcome": "superseded"}
+    instants = {"due_at": clock.due_at.isoformat(), "fired_at": now.isoformat()}
+    draft.events.append(Event("clock.breached", clock.due_at, SYSTEM, {**told, **instants}))
+    return clocks.breach(evolve(clock, fired=(*clock.fired, "breach")))
 
 
 def _meet(draft: Draft, name: str) -> None:
@@ -384,7 +407,7 @@ def _replace(draft: Draft, name: str) -> None:
     """T12: the review's dates take the place of the promise by a recorded decision; a breach before it stays."""
     for clock in draft.open_clocks(name):
         draft.put_clock(clocks.end(clock, draft.now, "replaced by the review's dates", cancelled=True))
-        draft.changed("replaced", name)
+        draft.changed("cancelled", name)
 
 
 def _reopen(draft: Draft, _: Any) -> None:

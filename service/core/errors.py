@@ -7,6 +7,7 @@ JiebanError
 ├── Conflict            right request, wrong moment
 │   ├── ActionNotPossible   names the stage and the actions that are possible
 │   ├── Duplicate           the source reference is known with other content
+│   ├── PreviewRequired     what this would change has not been looked at
 │   ├── KeyReused           an idempotency key came back with another body
 │   └── Busy                the same key, or the row, is being worked on right now
 ├── Stale               If-Match named an older version
@@ -78,6 +79,13 @@ class ActionNotPossible(Conflict):
 class Duplicate(Conflict):
     slug = "duplicate-reference"
     title = "This source reference is already known with other content"
+
+
+class PreviewRequired(Conflict):
+    """Carries the preview: what would be moved, and the word that publishes it."""
+
+    slug = "preview-required"
+    title = "This moves due times: look at the preview and repeat with its word"
 
 
 class KeyReused(JiebanError):

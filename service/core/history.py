@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from service.core.model import Event, Ticket, evolve
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=str)
+
 
 def canonical(value: Any) -> bytes:
     """JSON with sorted keys and no white space: the same bytes before and after a journey through jsonb."""
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=str).encode()
+    return _ENCODER.encode(value).encode()
 
 
 def digest(row: Mapping[str, Any]) -> str:
@@ -36,8 +38,8 @@ def seal(
             "ticket_id": ticket.id,
             "seq": seq,
             "type": event.type,
-            "occurred_at": event.occurred_at.isoformat(),
-            "recorded_at": recorded_at.isoformat(),
+            "occurred_at": event.occurred_at.astimezone(UTC).isoformat(),
+            "recorded_at": recorded_at.astimezone(UTC).isoformat(),
             "actor": {"subject": actor.subject, "role": str(actor.role), "departments": list(actor.departments)},
             "data": json.loads(canonical(event.data)),
             "prev": head,

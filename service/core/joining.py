@@ -39,6 +39,7 @@ def merge(
     came_from, ending = draft.ticket.stage, [c for c in draft.ticket.clocks if c.open]
     for clock in ending:
         draft.put_clock(clocks.end(clock, draft.now, "merged", cancelled=True))
+        draft.changed("cancelled", clock.name)
     run(draft, action.branches[0])
     draft.set(merged_into=survivor.id)
     draft.event(
@@ -104,11 +105,12 @@ def check_split(ticket: Ticket, form: Mapping[str, Any], env: Env) -> None:
 def split(ticket: Ticket, form: Mapping[str, Any], parts: Sequence[Part], env: Env) -> list[Decision]:
     """The whole's decision first, then that of each part, in their order."""
     draft, action = _begin(ticket, "split", form, env)
+    came_from = draft.ticket.stage
     run(draft, action.branches[0])
     named = [{"id": p.ticket.id, "number": p.ticket.number, "title": form["parts"][n]["title"]}
              for n, p in enumerate(parts)]  # fmt: skip
     draft.fact("parts", [*draft.ticket.facts.get("parts", []), *named])
-    draft.event("ticket.split", parts=named, reason=form["reason"], clocks=env.workflow.split)
+    draft.event("ticket.split", parts=named, reason=form["reason"], **{"from": came_from, "to": draft.ticket.stage})
     return [draft.finish(), *(_split_off(draft.ticket, part) for part in parts)]
 
 
@@ -122,7 +124,7 @@ def _split_off(whole: Ticket, part: Part) -> Decision:
         rule=part.route.rule,
         lead=part.route.lead,
         co_handlers=list(part.route.co_handlers),
-        split={"from": {"id": whole.id, "number": whole.number}, "clocks": how},
+        split={"of": {"id": whole.id, "number": whole.number}, "clocks": how},
     )
     definitions = part.env.workflow.clocks
     for clock in draft.ticket.clocks:

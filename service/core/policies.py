@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 from service.core.calendar import Calendar
@@ -66,3 +67,17 @@ class Policies:
             if calendar.extends == flow.calendar and district in calendar.districts:
                 return calendar
         return self.calendars[flow.calendar]
+
+    def missing_years(self, today: date) -> dict[str, int]:
+        """Calendar -> the year whose notice is missing: next year's from 1 December on, this year's at any time.
+
+        The State Council publishes a year in November of the one before; from December on its absence is an alarm,
+        because due times already reach into it.
+        """
+        wanted = today.year + 1 if today.month == 12 else today.year
+        missing = {}
+        for calendar in self.calendars.values():
+            known = calendar.horizon.year if calendar.horizon else today.year - 1
+            if known < wanted:
+                missing[calendar.key] = known + 1
+        return missing

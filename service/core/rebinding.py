@@ -64,7 +64,8 @@ def rebind(draft: Draft, reason: str, *, newest: bool = False, must: bool = True
         bind(draft, _excused(clock, promise, waits, draft.now), promise)
     draft.event(
         "ticket.rebound",
-        **{"from": {"key": old.key, "version": old.version}, "to": {"key": flow.key, "version": flow.version}},
+        before={"key": old.key, "version": old.version},
+        after={"key": flow.key, "version": flow.version},
         reason=reason,
         rule=choice.rule,
     )
@@ -81,6 +82,7 @@ def _withdraw_unknown(draft: Draft, old: Workflow) -> list[Approval]:
             for clock in draft.open_clocks(old.approvals[approval.kind].clock):
                 if clock.subject_id == approval.id:
                     draft.put_clock(clocks.end(clock, draft.now, "overtaken", cancelled=True))
+                    draft.changed("cancelled", clock.name)
     return overtaken
 
 

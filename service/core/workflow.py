@@ -38,7 +38,9 @@ def open_ticket(
     `answered`: the reply that was given at the first call already; the ticket is born closed with a true ledger (T13).
     """
     draft = opened(ticket, route, env, answered)
-    draft.event("ticket.opened", rule=route.rule, lead=route.lead, co_handlers=list(route.co_handlers), **data)
+    told = {"rule": route.rule, "lead": route.lead, "co_handlers": list(route.co_handlers), **data}
+    draft.event("ticket.opened", **told, **({"answered": True} if answered is not None else {}))
+    draft.events.insert(0, draft.events.pop())  # whatever it brought with it comes after it
     return draft.finish()
 
 
@@ -82,11 +84,18 @@ def act(ticket: Ticket, action: str, form: Mapping[str, Any], env: Env) -> Decis
     return draft.finish()
 
 
-def fire_due(ticket: Ticket, env: Env) -> Decision:
-    """Everything that is due on this ticket up to `env.now`, in order, each rung once."""
+def fire_due(ticket: Ticket, env: Env, until: datetime | None = None) -> Decision:
+    """Everything that is due on this ticket up to `until` (default: `env.now`, when it fires), in order, each once."""
     draft = Draft(ticket, env)
-    catch_up(draft, env.now, timers=True)
+    catch_up(draft, until or env.now, timers=True)
     return draft.finish()
+
+
+def rearmed(ticket: Ticket, clock_id: str, env: Env) -> Clock:
+    """The clock with `due_at` and `next_fire_at` projected anew from its ledger."""
+    draft = Draft(ticket, env)
+    draft.put_clock(next(c for c in ticket.clocks if c.id == clock_id))
+    return next(c for c in draft.ticket.clocks if c.id == clock_id)
 
 
 def note(ticket: Ticket, type_: str, data: Mapping[str, Any], env: Env) -> Decision:
@@ -157,18 +166,18 @@ def catch_up(draft: Draft, until: datetime, *, timers: bool = False) -> None:
             break
         clock = min(due, key=lambda c: (c.next_fire_at, c.due_at, c.id))
         draft.actor = SYSTEM
-        _fire(draft, clock, until)
+        _fire(draft, clock, draft.env.now)
     draft.now, draft.actor, draft.quiet, draft.clock, draft.leg = draft.env.now, actor, False, None, None
 
 
-def _fire(draft: Draft, clock: Clock, until: datetime) -> None:
+def _fire(draft: Draft, clock: Clock, now: datetime) -> None:
     definition = draft.env.workflow.clocks[clock.name]
     upcoming = clocks.next_rung(clock, definition.times, draft.env.calendar_of(clock), draft.deciding(clock))
     assert upcoming is not None, "a clock with a next_fire_at has a rung to fire"
     name, at = upcoming
     rung = definition.rungs[name]
     draft.now = at
-    fired_at = at if draft.env.punctual else until
+    fired_at = at if draft.env.punctual else now
     # T17: a warning overtaken by its own breach while nobody fired it is recorded, not sent
     overtaken = rung.time.kind in {"share", "before"} and clock.due_at <= fired_at
     clock = evolve(clock, fired=(*clock.fired, name))
@@ -180,7 +189,7 @@ def _fire(draft: Draft, clock: Clock, until: datetime) -> None:
     draft.leg = next((a for a in draft.ticket.assignments if a.id == clock.assignment_id), None)
     draft.quiet = overtaken
     draft.clock = clock
-    if holds(rung.when, draft.context()):
+    if rung.when is None or holds(rung.when, draft.context()):
         run(draft, rung)
     draft.event(
         "clock.breached" if name == "breach" else "clock.fired",

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from service.db.session import Tx
+from service.db.tables import ASIDE
 
 DUE = """
     -- tickets with a due timer, the earliest first; no lock, so it never waits
@@ -15,6 +16,45 @@ DUE = """
         ORDER BY c.next_fire_at LIMIT $2) due
     GROUP BY ticket_id ORDER BY min(next_fire_at)
 """
+
+
+CLAIM = """
+    -- the tickets with the oldest due timers that nobody holds, locked: it never waits. Looks further than it takes,
+    -- because others hold the oldest. Timers that failed before, or over which a worker died, are left to SUSPECT
+    WITH due AS MATERIALIZED (
+        SELECT ticket_id, next_fire_at FROM clocks
+        WHERE next_fire_at <= $1 AND attempts = 0 AND crashes = 0
+        ORDER BY next_fire_at LIMIT $3),
+    ticket AS MATERIALIZED (
+        SELECT ticket_id, min(next_fire_at) AS due_at FROM due GROUP BY ticket_id ORDER BY due_at, ticket_id)
+    SELECT t.id, d.due_at FROM ticket d JOIN tickets t ON t.id = d.ticket_id
+    ORDER BY d.due_at, d.ticket_id LIMIT $2 FOR NO KEY UPDATE OF t SKIP LOCKED
+"""
+LOOK_AHEAD = 6
+"""How many timers are looked at for each ticket that may be taken: more than the other workers have in hand."""
+SUSPECT = f"""
+    -- the ticket of the timer that has waited longest among those set aside, locked
+    WITH due AS MATERIALIZED (
+        SELECT ticket_id, next_fire_at FROM clocks WHERE {ASIDE} AND next_fire_at <= $1
+        ORDER BY next_fire_at LIMIT 20)
+    SELECT t.id FROM due d JOIN tickets t ON t.id = d.ticket_id
+    ORDER BY d.next_fire_at LIMIT 1 FOR NO KEY UPDATE OF t SKIP LOCKED
+"""  # noqa: S608
+
+
+async def moment(tx: Tx, now_sql: str) -> Any:
+    """The database's own clock as `database`, and the transaction's time as `now` (the same but in a sandbox)."""
+    return await tx.row(f"SELECT clock_timestamp() AS database, {now_sql} AS now")
+
+
+async def claim(tx: Tx, now: datetime, limit: int) -> list[tuple[str, datetime]]:
+    """Lock up to `limit` tickets with timers due; each with the due time of its oldest, oldest first."""
+    return [(row["id"], row["due_at"]) for row in await tx.rows(CLAIM, now, limit, limit * LOOK_AHEAD)]
+
+
+async def claim_suspect(tx: Tx, now: datetime) -> str | None:
+    """Lock one ticket whose due timer failed before or was in hand when a worker died."""
+    return await tx.value(SUSPECT, now)  # type: ignore[no-any-return]
 
 
 async def due_tickets(tx: Tx, now: datetime, limit: int) -> tuple[list[str], bool]:
@@ -34,9 +74,18 @@ async def next_fire_at(tx: Tx) -> datetime | None:
     return await tx.value("SELECT min(next_fire_at) FROM clocks WHERE next_fire_at IS NOT NULL")  # type: ignore[no-any-return]
 
 
+BACKLOG = f"""
+    SELECT due.*, aside.*, dead.* FROM
+      (SELECT count(*) AS due, min(next_fire_at) AS oldest FROM clocks
+       WHERE next_fire_at <= $1 AND attempts = 0 AND crashes = 0) due,
+      (SELECT count(*) AS aside FROM clocks WHERE {ASIDE}) aside,
+      (SELECT count(*) AS dead FROM clocks WHERE dead_at IS NOT NULL) dead
+"""  # noqa: S608
+
+
 async def backlog(tx: Tx, now: datetime) -> Any:
-    """How many timers are overdue, and the oldest one's due time."""
-    return await tx.row("SELECT count(*) AS due, min(next_fire_at) AS oldest FROM clocks WHERE next_fire_at <= $1", now)
+    """How many timers are `due` and since when (`oldest`), and how many are set `aside` or `dead`."""
+    return await tx.row(BACKLOG, now)
 
 
 async def set_aside(tx: Tx, ticket_id: str, now: datetime, error: str, dead_after: int) -> int:
@@ -45,12 +94,49 @@ async def set_aside(tx: Tx, ticket_id: str, now: datetime, error: str, dead_afte
         await tx.value(
             """WITH failed AS (
                  UPDATE clocks SET attempts = attempts + 1, last_error = left($3, 500),
+                   dead_at = CASE WHEN attempts + 1 >= $4 THEN $2::timestamptz END,
                    next_fire_at = CASE WHEN attempts + 1 >= $4 THEN NULL
                      ELSE $2::timestamptz + make_interval(secs => least(power(2, attempts + 1), 900)) END
                  WHERE ticket_id = $1 AND next_fire_at <= $2 RETURNING attempts)
                SELECT coalesce(max(attempts), 0) FROM failed""",
             ticket_id, now, error, dead_after,
         )
+    )  # fmt: skip
+
+
+STATES = {
+    "due": ("next_fire_at", "next_fire_at <= $1 AND attempts = 0 AND crashes = 0"),
+    "aside": ("next_fire_at", f"$1::timestamptz IS NOT NULL AND {ASIDE}"),
+    "dead": ("dead_at", "$1::timestamptz IS NOT NULL AND dead_at IS NOT NULL"),
+}
+"""State of a timer -> the column it is listed by, and its condition."""
+
+
+async def listed(tx: Tx, state: str, now: datetime, after: tuple[datetime, str] | None, limit: int) -> list[Any]:
+    """Timers that are due, set aside or dead, the longest in that state first; `place` is what they are ordered by."""
+    column, condition = STATES[state]
+    at, last = after or (None, None)
+    return await tx.rows(
+        f"""SELECT c.id, c.ticket_id, t.number, c.name, c.cycle, c.department, c.state, c.due_at, c.next_fire_at,
+                   c.attempts, c.crashes, c.last_error, c.dead_at, c.{column} AS place
+            FROM clocks c JOIN tickets t ON t.id = c.ticket_id
+            WHERE {condition} AND ($2::timestamptz IS NULL OR (c.{column}, c.id) > ($2, $3::uuid))
+            ORDER BY c.{column}, c.id LIMIT $4""",  # noqa: S608
+        now, at, last, limit,
+    )  # fmt: skip
+
+
+async def of_timer(tx: Tx, clock_id: str) -> Any:
+    """The ticket of a clock and what stands against its timer; None when there is no such clock."""
+    return await tx.row("SELECT ticket_id, attempts, crashes, last_error, dead_at FROM clocks WHERE id = $1", clock_id)
+
+
+async def rearm(tx: Tx, clock_id: str, next_fire_at: datetime | None) -> None:
+    """Nothing stands against the timer any more."""
+    await tx.execute(
+        """UPDATE clocks SET next_fire_at = $2, attempts = 0, crashes = 0, last_error = NULL, dead_at = NULL
+           WHERE id = $1""",
+        clock_id, next_fire_at,
     )  # fmt: skip
 
 

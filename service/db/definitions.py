@@ -10,14 +10,42 @@ from service.core.history import canonical
 from service.db.session import Tx
 
 
+async def lock(tx: Tx) -> None:
+    """One publisher at a time, until the transaction ends."""
+    await tx.execute("SELECT pg_advisory_xact_lock(hashtext('definitions'))")
+
+
+async def next_version(tx: Tx, kind: str, key: str) -> int:
+    """The number that a new version would get."""
+    return 1 + int(
+        await tx.value("SELECT coalesce(max(version), 0) FROM definitions WHERE kind = $1 AND key = $2", kind, key)
+    )
+
+
+async def is_newest(tx: Tx, kind: str, key: str, body: Mapping[str, Any]) -> bool:
+    """Whether the newest version, in force, says exactly this."""
+    newest = await _newest_of(tx, kind, key)
+    return newest is not None and newest["retired_at"] is None and newest["sha256"] == _digest(body)
+
+
+async def _newest_of(tx: Tx, kind: str, key: str) -> Any:
+    return await tx.row(
+        """SELECT version, sha256, retired_at FROM definitions WHERE kind = $1 AND key = $2
+           ORDER BY version DESC LIMIT 1""",
+        kind, key,
+    )  # fmt: skip
+
+
+def _digest(body: Mapping[str, Any]) -> str:
+    return hashlib.sha256(canonical(body)).hexdigest()
+
+
 async def publish(tx: Tx, kind: str, key: str, body: Mapping[str, Any], by: str, reason: str) -> int | None:
     """Store a new version if the body differs from the newest one; its number, or None when nothing changed."""
-    digest = hashlib.sha256(canonical(body)).hexdigest()
-    await tx.execute("SELECT pg_advisory_xact_lock(hashtext('definitions'))")
-    newest = await tx.row(
-        "SELECT version, sha256 FROM definitions WHERE kind = $1 AND key = $2 ORDER BY version DESC LIMIT 1", kind, key
-    )
-    if newest is not None and newest["sha256"] == digest:
+    await lock(tx)
+    newest = await _newest_of(tx, kind, key)
+    digest = _digest(body)
+    if newest is not None and newest["sha256"] == digest and newest["retired_at"] is None:
         return None
     version = newest["version"] + 1 if newest is not None else 1
     await tx.execute(
@@ -29,15 +57,38 @@ async def publish(tx: Tx, kind: str, key: str, body: Mapping[str, Any], by: str,
 
 
 async def newest(tx: Tx) -> list[Any]:
-    """The newest version of everything: kind, key, version, body."""
+    """The newest version of everything that is not retired: kind, key, version, body."""
     return await tx.rows(
-        "SELECT DISTINCT ON (kind, key) kind, key, version, body FROM definitions ORDER BY kind, key, version DESC"
+        """SELECT kind, key, version, body FROM (
+             SELECT DISTINCT ON (kind, key) * FROM definitions ORDER BY kind, key, version DESC) newest
+           WHERE retired_at IS NULL ORDER BY kind, key"""
     )
 
 
 async def stamp(tx: Tx) -> int:
-    """How many versions there are: changes whenever anything is published."""
-    return int(await tx.value("SELECT count(*) FROM definitions"))
+    """How many versions there are and were retired: changes whenever anything is published or retired."""
+    return int(await tx.value("SELECT count(*) + count(retired_at) FROM definitions"))
+
+
+async def retire(tx: Tx, kind: str, key: str) -> bool:
+    """Take a definition out of use; its versions stay, for what was bound to them. False when there is none."""
+    return bool(
+        await tx.value(
+            """WITH gone AS (UPDATE definitions SET retired_at = $3
+                             WHERE kind = $1 AND key = $2 AND retired_at IS NULL RETURNING 1)
+               SELECT count(*) > 0 FROM gone""",
+            kind, key, tx.now,
+        )
+    )  # fmt: skip
+
+
+async def versions(tx: Tx, kind: str, key: str) -> list[Any]:
+    """Every version of one definition, newest first, without its body."""
+    return await tx.rows(
+        """SELECT version, published_at, published_by, reason, sha256, retired_at FROM definitions
+           WHERE kind = $1 AND key = $2 ORDER BY version DESC""",
+        kind, key,
+    )  # fmt: skip
 
 
 async def get(tx: Tx, kind: str, key: str, version: int) -> Any:

@@ -38,6 +38,8 @@ metadata: MetaData = SQLModel.metadata
 metadata.naming_convention = NAMING
 
 
+ASIDE = "next_fire_at IS NOT NULL AND (attempts > 0 OR crashes > 0)"
+"""A timer that failed, or over which a worker died."""
 OPEN_CLOCK = text("state NOT IN ('met', 'breached_met', 'cancelled')")
 
 
@@ -279,6 +281,7 @@ class ClockRow(SQLModel, table=True):
         _one_of("family", "enterprise", "assignment", "centre"),
         UniqueConstraint("ticket_id", "name", "cycle"),
         Index("ix_clocks_fire", "next_fire_at", postgresql_where=text("next_fire_at IS NOT NULL")),
+        Index("ix_clocks_aside", "next_fire_at", postgresql_where=text(ASIDE)),
         Index("ix_clocks_dead", "dead_at", postgresql_where=text("dead_at IS NOT NULL")),
         Index("ix_clocks_open_calendar", "calendar_key", "calendar_version", "ticket_id", postgresql_where=OPEN_CLOCK),
         Index("ix_clocks_provisional", "due_at", postgresql_where=text("provisional")),
@@ -460,6 +463,7 @@ class OutboxRow(SQLModel, table=True):
     __table_args__ = (
         _one_of("state", "pending", "done", "dead"),
         Index("ix_outbox_pending", "next_at", "id", postgresql_where=text("state = 'pending'")),
+        Index(None, "ticket_id"),
     )
     id: str = _pk()
     ticket_id: str = _id(references="tickets.id")

@@ -1,7 +1,7 @@
 """Tickets in and out of PostgreSQL: lock, load whole, save set-wise.
 
 `save` writes any number of decided tickets with everything that hangs on them in one statement, from JSON arrays of rows
-(`jsonb_populate_recordset`): a request costs one round trip for its writes, a pump batch of hundreds too. The column lists
+(`json_populate_recordset`): a request costs one round trip for its writes, a pump batch of hundreds too. The column lists
 come from `db.tables`, so a renamed column fails at import, not at night.
 """
 
@@ -177,7 +177,7 @@ _SKIP = {
 def _save_sql(names: tuple[str, ...], intake: bool) -> str:
     parts = []
     for n, name in enumerate(names, 1):
-        source = f"jsonb_populate_recordset(NULL::{name}, ${n}::text::jsonb) r"
+        source = f"json_populate_recordset(NULL::{name}, ${n}::text::json) r"
         columns = [c.name for c in _ROWS[name].__table__.columns if c.name not in _SKIP.get(name, ())]
         if name == "tickets" and not intake:
             changes = ", ".join(f"{c} = r.{c}" for c in _STATE)
@@ -279,14 +279,21 @@ def _child(cls: type[Any], row: dict[str, Any]) -> Any:
         values[name] = tuple(values[name])
     if cls is Clock:
         values["measure"], values["state"] = Measure(values["measure"]), ClockState(values["state"])
-        values["segments"] = tuple(_segment(s) for s in values["segments"])
-        values["extensions"] = tuple(
-            Extension(e["amount"], _time(e["at"]), e["by"], e["ground"]) for e in values["extensions"]
-        )
+        values["segments"] = tuple(segment(s) for s in values["segments"])
+        values["extensions"] = tuple(extension(e) for e in values["extensions"])
     return cls(**values)
 
 
-def _segment(s: Mapping[str, Any]) -> Segment:
+def clock_of(text: str) -> Clock:
+    """One clock from its row as JSON."""
+    return _child(Clock, from_json(text))  # type: ignore[no-any-return]
+
+
+def extension(e: Mapping[str, Any]) -> Extension:
+    return Extension(e["amount"], _time(e["at"]), e["by"], e["ground"])
+
+
+def segment(s: Mapping[str, Any]) -> Segment:
     return Segment(s["kind"], _time(s["start"]), _maybe(s["end"]), _maybe(s["until"]), s["reason"], s["by"])
 
 

@@ -37,7 +37,7 @@ async def verify(house: House, progress: Callable[[int], None] = lambda _: None)
             return Verdict(tickets, events, tuple(broken))
         chains: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
         for row in rows:
-            chains[row["ticket_id"]].append(_hashed(row))
+            chains[row["ticket_id"]].append(hashed(row))
         for head in heads:
             bad = history.verify(chains[head["id"]], head["last_seq"], head["head_hash"])
             if bad is not None:
@@ -46,6 +46,7 @@ async def verify(house: House, progress: Callable[[int], None] = lambda _: None)
         progress(tickets)
 
 
-def _hashed(row: Any) -> dict[str, Any]:
+def hashed(row: Any) -> dict[str, Any]:
+    """A stored event as it was hashed: instants as ISO text."""
     times = {k: row[k].isoformat() for k in ("occurred_at", "recorded_at")}
     return {**dict(row), **times}

@@ -1,98 +1,168 @@
 """Timers take effect: batches for the pump, and the moved clock of a sandbox.
 
-A batch is one transaction: due ids without locks, the tickets' row locks (skipping those held), everything loaded again
-under them, decided in the core, written set-wise. If a batch fails, its tickets are tried one by one and the one that
-cannot be fired is set aside, so that it never stops the others.
+A batch is one transaction: the tickets with the oldest due timers, locked where nobody holds them, everything read again
+under the locks, decided in the core, written set-wise. A ticket that cannot be read or decided is left out of its batch
+and set aside; if the batch as a whole cannot be written, its tickets are tried one by one. What failed before, or was in
+hand when a worker died, is fired alone, after the others: it never stops them.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
 
+from service import clock
 from service.core import clocks, workflow
 from service.core.access import require
 from service.core.calendar import Budget, CalendarError, Measure
 from service.core.errors import Busy, Invalid
-from service.core.model import SYSTEM, Actor
-from service.db import audit, tickets
+from service.core.model import SYSTEM, Actor, Decision, Firing
+from service.db import audit, batches, tickets
 from service.db import clocks as timers
 from service.db.session import Tx, Unavailable
 from service.usecases import views
 from service.usecases.house import House
+from service.usecases.runs import Run
 
 log = structlog.get_logger()
 BATCH = 200
 DEAD_AFTER = 10
+WINDOW = timedelta(minutes=5)
+"""Nothing fires before what is due five minutes earlier: a batch goes no further from its oldest timer."""
+ENOUGH_RUNGS = 1000
+"""A batch stops taking further tickets when it has decided so many: one with hundreds due does not hold up the rest."""
 _moving = asyncio.Lock()
 
 
 @dataclass(frozen=True, slots=True)
 class Fired:
-    """What one batch did: tickets touched, rungs fired, the largest lateness in seconds."""
+    """What one batch did: tickets taken, rungs fired, and how late each took effect, in seconds."""
 
     tickets: int
     rungs: int
-    lateness_seconds: float
+    lateness_seconds: tuple[float, ...] = ()
 
 
-NOTHING = Fired(0, 0, 0.0)
+NOTHING = Fired(0, 0)
 
 
-async def fire_due(house: House, *, limit: int = BATCH) -> Fired:
+async def fire_due(house: House, *, limit: int = BATCH, run: Run | None = None) -> Fired:
     """Fire one batch of what is due now. Call again until it returns no tickets."""
+    fired = await fire_batch(house, limit, run)
+    return fired if fired.tickets else await fire_suspect(house, run)
+
+
+async def fire_batch(house: House, limit: int, run: Run | None = None) -> Fired:
+    """Fire the oldest of what is due, up to `limit` tickets; suspects excepted."""
     ids: list[str] = []
     try:
-        async with house.db.transaction(SYSTEM) as tx:
-            ids, _ = await timers.due_tickets(tx, tx.now, limit)
-            ids = await timers.lock_free(tx, ids)
-            return await _fire(house, tx, ids)
+        async with house.db.transaction(SYSTEM, timed=False) as tx:
+            started, timed = clock.monotonic(), await _now(house, tx, run)
+            if timed is None:
+                return NOTHING
+            claimed = await timers.claim(timed, timed.now, limit)
+            until = min(timed.now, claimed[0][1] + WINDOW) if claimed else timed.now
+            ids = [ticket_id for ticket_id, due_at in claimed if due_at <= until]
+            if not ids:
+                return NOTHING
+            async with run.holding(ids) if run is not None else nullcontext():
+                firings, failed = await _fire(house, timed, ids, until=until)
     except Busy:
         return NOTHING
     except Unavailable:
         raise
     except Exception as error:  # whatever one ticket does, the others fire
         log.error("a batch of timers failed; trying its tickets one by one", tickets=len(ids), error=repr(error))
-    done = [await _fire_alone(house, ticket_id) for ticket_id in ids]
-    return Fired(
-        sum(f.tickets for f in done), sum(f.rungs for f in done), max((f.lateness_seconds for f in done), default=0.0)
-    )
+        return _sum([await _fire_alone(house, ticket_id, run) for ticket_id in ids])
+    for ticket_id, why in failed.items():
+        await _set_aside(house, ticket_id, why)
+    return _fired(len(ids), firings, clock.monotonic() - started)
 
 
-async def _fire_alone(house: House, ticket_id: str) -> Fired:
+async def fire_suspect(house: House, run: Run | None = None) -> Fired:
+    """Fire one ticket that failed before or was in hand when a worker died: alone, whatever it does."""
+    async with house.db.transaction(SYSTEM, timed=False) as tx:
+        timed = await _now(house, tx, run)
+        ticket_id = None if timed is None else await timers.claim_suspect(timed, timed.now)
+    return NOTHING if ticket_id is None else await _fire_alone(house, ticket_id, run)
+
+
+async def _fire_alone(house: House, ticket_id: str, run: Run | None) -> Fired:
+    started = clock.monotonic()
     try:
-        async with house.db.transaction(SYSTEM) as tx:
-            return await _fire(house, tx, await timers.lock_free(tx, [ticket_id]))
+        async with run.holding([ticket_id]) if run is not None else nullcontext(), house.db.transaction(SYSTEM) as tx:
+            firings, failed = await _fire(house, tx, await timers.lock_free(tx, [ticket_id]))
     except Busy:
         return NOTHING
     except Unavailable:
         raise
     except Exception as error:
-        async with house.db.transaction(SYSTEM) as tx:
-            attempts = await timers.set_aside(tx, ticket_id, tx.now, repr(error), DEAD_AFTER)
-        log.error("a timer cannot be fired", ticket=ticket_id, attempts=attempts, dead=attempts >= DEAD_AFTER)
-        return Fired(1, 0, 0.0)
+        firings, failed = [], {ticket_id: error}
+    for why in failed.values():
+        await _set_aside(house, ticket_id, why)
+    return _fired(1, firings, clock.monotonic() - started)
 
 
-async def _fire(house: House, tx: Tx, ids: list[str], *, punctual: bool = False) -> Fired:
+async def _now(house: House, tx: Tx, run: Run | None) -> Tx | None:
+    """The transaction with its time; None while the clock gate is held."""
+    moment = await timers.moment(tx, house.db.now_sql)
+    if run is not None and not run.may_fire(moment["database"]):
+        return None
+    return replace(tx, now=moment["now"])
+
+
+async def _fire(
+    house: House, tx: Tx, ids: list[str], *, until: datetime | None = None, punctual: bool = False
+) -> tuple[list[Firing], dict[str, Exception]]:
+    """Fire what is due on these locked tickets; what fired, and the tickets that could not be read or decided."""
     if not ids:
-        return NOTHING
-    decisions = []
-    for stored in (await tickets.load(tx, ids)).values():
-        flow = await house.rules_of(tx, stored.ticket)
-        env = house.env(tx, flow, stored.ticket.district, punctual=punctual)
-        decision = workflow.fire_due(stored.ticket, env)
+        return [], {}
+    loaded = await batches.load(tx, ids)
+    failed, decisions, rungs = dict(loaded.broken), list[Decision](), 0
+    for ticket in loaded.tickets:
+        try:
+            flow = await house.rules_of(tx, ticket)
+            env = house.env(tx, flow, ticket.district, punctual=punctual)
+            decision = workflow.fire_due(ticket, env, until)
+        except Unavailable:
+            raise
+        except Exception as error:  # its own fault, not the batch's
+            failed[ticket.id] = error
+            continue
         if decision.firings:
             decisions.append(decision)
+            rungs += len(decision.firings)
+        if rungs >= ENOUGH_RUNGS and not punctual:
+            break
     await tickets.save(tx, decisions, house.new_id)
-    firings = [f for d in decisions for f in d.firings]
-    late = max(((f.fired_at - f.due_at).total_seconds() for f in firings), default=0.0)
-    return Fired(len(ids), len(firings), late)
+    return [f for d in decisions for f in d.firings], failed
+
+
+async def _set_aside(house: House, ticket_id: str, error: Exception) -> None:
+    async with house.db.transaction(SYSTEM) as tx:
+        if not await timers.lock_free(tx, [ticket_id]):
+            return  # somebody is at work on it: what comes of that is seen at the next try
+        attempts = await timers.set_aside(tx, ticket_id, tx.now, repr(error), DEAD_AFTER)
+    log.error(
+        "a timer cannot be fired", ticket=ticket_id, attempts=attempts, dead=attempts >= DEAD_AFTER, error=repr(error)
+    )
+
+
+def _fired(taken: int, firings: Iterable[Firing], took_seconds: float) -> Fired:
+    """`took_seconds`: from the reading of the time to the commit, when the effect can be seen."""
+    late = tuple((f.fired_at - f.due_at).total_seconds() + took_seconds for f in firings)
+    return Fired(taken, len(late), late)
+
+
+def _sum(parts: list[Fired]) -> Fired:
+    late = tuple(seconds for part in parts for seconds in part.lateness_seconds)
+    return Fired(sum(p.tickets for p in parts), len(late), late)
 
 
 async def seconds_to_next(house: House) -> float | None:
@@ -147,10 +217,12 @@ async def _step(house: House, target: datetime) -> int | None:
         if more:
             until = await timers.latest_of(tx, ids, until)
         ids = await timers.lock_free(tx, ids, wait=True)
-        fired = await _fire(house, replace(tx, now=until), ids, punctual=True)
+        firings, failed = await _fire(house, replace(tx, now=until), ids, punctual=True)
+        for why in failed.values():
+            raise why
         if until > tx.now:
             await timers.sandbox_offset(tx, (until - real) // timedelta(microseconds=1))
-        return fired.rungs
+        return len(firings)
 
 
 # --- the public calculator -----------------------------------------------------------------------------------------------

@@ -72,6 +72,10 @@ class House:
             raise NotFound("Nothing is published yet; run `python3 -m service migrate`.")
         return self.catalog
 
+    def missing_years(self, now: datetime) -> dict[str, int]:
+        """Calendar -> the year whose notice is missing and by now is an alarm."""
+        return self.rules.policies.missing_years(now.astimezone(self.zone).date())
+
     async def refresh(self) -> None:
         """Load what was published since; called at start and every few seconds by the processes that run on."""
         async with self.db.transaction(SYSTEM, readonly=True) as tx:

@@ -12,6 +12,7 @@ from service.core.errors import DefinitionError
 from service.core.model import SYSTEM
 from service.core.routing import DISTRICT, check_codes, parse_routing
 from service.db import definitions as stored
+from service.usecases.calendars import publish_version
 from service.usecases.house import House
 
 
@@ -59,12 +60,17 @@ async def publish_folder(house: House, folder: Folder, by: str, reason: str) -> 
     """Publish what changed, in one transaction; gives `kind key version` of each new version."""
     published = []
     async with house.db.transaction(SYSTEM) as tx:
-        entries = [("workflow", k, v) for k, v in folder.workflows.items()]
-        entries += [("calendar", k, v) for k, v in folder.calendars.items()]
+        entries: list[tuple[str, str, Mapping[str, Any]]]
+        entries = [("calendar", k, v) for k, v in folder.calendars.items()]
+        entries += [("workflow", k, v) for k, v in folder.workflows.items()]
         entries += [("routing", "city", folder.routing), ("matters", "city", folder.matters)]
         entries += [("departments", "city", folder.departments)]
         for kind, key, body in entries:
-            version = await stored.publish(tx, kind, key, body, by, reason)
+            version = (
+                await publish_version(tx, body, by, reason)
+                if kind == "calendar"
+                else await stored.publish(tx, kind, key, body, by, reason)
+            )
             if version is not None:
                 published.append(f"{kind} {key} {version}")
         rows = [{"district": None, **d} for d in folder.departments["departments"]]

@@ -13,7 +13,7 @@ from service.core.access import require
 from service.core.definitions import Workflow
 from service.core.draft import Env
 from service.core.errors import Forbidden, Invalid, JiebanError, NotFound, Stale
-from service.core.model import Actor, Decision, Role, Ticket
+from service.core.model import Actor, Clock, Decision, Role, Ticket
 from service.db import audit, queries, tickets
 from service.db.session import Tx
 from service.db.tickets import Stored
@@ -107,18 +107,27 @@ async def possible_actions(house: House, actor: Actor, ref: str) -> dict[str, An
 async def explanation(house: House, actor: Actor, ref: str, clock_id: str) -> dict[str, Any]:
     """Why a clock is due when it is (T20)."""
     async with house.db.transaction(actor, readonly=True) as tx:
-        stored, flow = await _find(house, tx, ref)
+        stored, _ = await _find(house, tx, ref)
         clock = next((c for c in stored.ticket.clocks if c.id == clock_id), None)
         if clock is None:
             raise NotFound("This ticket has no such clock.")
-        calendar = house.calendar_of(clock)
-        told = clocks.explain(clock, calendar, flow.clocks[clock.name].times)
-        told["policy"] = {"workflow": flow.key, "version": flow.version, "clock": clock.name}
+        told = clocks.explain(clock, house.calendar_of(clock), house.definition_of(clock).times)
+        told["policy"] = _policy_of(clock, stored.ticket)
+        told["changes"] = [views.relocated(change, house.zone) for change in told["changes"]]
         fired = await queries.firings(tx, clock_id)
         for rung in told["rungs"]:
             rung |= fired.get(rung["name"], {})
         localised: dict[str, Any] = views.localised(told, house.zone)
         return localised
+
+
+def _policy_of(clock: Clock, ticket: Ticket) -> dict[str, Any]:
+    """The policy a clock was last bound to; which rule chose it, and what was tried before, is known of the ticket's own."""
+    told = {"workflow": clock.workflow_key, "version": clock.workflow_version, "clock": clock.name}
+    chosen = ticket.facts.get("policy") or {}
+    same = (chosen.get("workflow") or {}).get("key") == clock.workflow_key
+    tried = [{"workflow": t["workflow"], "rule": t["rule"]} for t in chosen.get("tried", ())] if same else []
+    return {**told, "rule": chosen.get("rule") if same else None, "tried": tried}
 
 
 async def history(house: House, actor: Actor, ref: str, after: int, limit: int) -> tuple[list[dict[str, Any]], bool]:

@@ -135,6 +135,13 @@ def localised(value: Any, zone: ZoneInfo) -> Any:
     return value
 
 
+def relocated(change: Mapping[str, Any], zone: ZoneInfo) -> dict[str, Any]:
+    """A stored change of a promise, its instants in the city's zone."""
+    sides = {s: {k: _relocal(v, zone) if k in {"due_at", "anchor"} else v for k, v in change[s].items()}
+             for s in ("before", "after")}  # fmt: skip
+    return {**change, **sides, "at": _relocal(change["at"], zone)}
+
+
 def approval(a: Approval, number: str, zone: ZoneInfo) -> dict[str, Any]:
     return {
         "id": a.id,

@@ -1,6 +1,8 @@
 """The pump: fires what is due, from PostgreSQL alone. It sleeps until the next due time, a ring, or one second.
 
-Beside it runs the sweeper of the outbox, so that with Redis gone nothing waits more than a few seconds.
+While there is more than one batch it works on two at a time, so that one is decided while the other is read or written.
+Its heart beats beside it, through long batches and idle hours. The outbox has a sweeper of its own, so that with Redis
+gone nothing waits more than a few seconds.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
@@ -15,71 +18,115 @@ from prometheus_client import Counter, Gauge, Histogram
 from service import clock
 from service.core.errors import JiebanError
 from service.usecases import clocks
+from service.usecases.clocks import Fired
 from service.usecases.house import House
+from service.usecases.runs import Run, Watches
 
 log = structlog.get_logger()
+T = TypeVar("T")
+LANES = 2
 LONGEST_SLEEP_SECONDS = 1.0
+SHORTEST_SLEEP_SECONDS = 0.05
+BEAT_SECONDS = 3.0
 SWEEP_SECONDS = 3.0
-REFRESH_SECONDS = 3.0
+CONNECTIONS = LANES + 2
+"""Of one worker: its batches, what is written about them, and the hands (outbox, digests, nightly work)."""
 FIRED = Counter("jieban_timers_fired_total", "Rungs fired")
 LATENESS = Histogram(
     "jieban_timer_lateness_seconds",
-    "fired_at - due_at, the latest of each batch",
-    buckets=(0.1, 0.3, 1, 3, 10, 60, 600),
+    "From the due time of each rung to the commit of its effect",
+    buckets=(0.1, 0.3, 1, 2, 3, 5, 10, 30, 60, 300, 600, 3600),
 )
 FAILURES = Counter("jieban_pump_failures_total", "Rounds of the pump that failed")
-LAST_ROUND = Gauge("jieban_pump_last_round_monotonic_seconds", "When the pump last looked (monotonic clock)")
+HELD = Gauge("jieban_pump_held", "1 while the clock gate holds the timers")
 
 
 class Pump:
-    """One loop; run as many processes as wanted, they share the work by row locks."""
+    """Run as many processes as wanted, they share the work by row locks."""
 
-    def __init__(self, house: House) -> None:
-        self._house, self._wake, self._stopping = house, asyncio.Event(), False
+    def __init__(self, house: House, watches: Watches | None = None, *, batch: int = clocks.BATCH) -> None:
+        self._house, self._batch = house, batch
+        self.own = Run(house, watches or Watches())
+        self._wake, self._stopping = asyncio.Event(), False
+
+    @property
+    def worker(self) -> str:
+        return self.own.worker
 
     def wake(self) -> None:
         self._wake.set()
 
     def stop(self) -> None:
-        """Finish the batch at hand, then return from `run`."""
+        """Finish the batches at hand, then return from `run`."""
         self._stopping = True
         self._wake.set()
 
-    async def run(self) -> None:
-        refreshed = clock.monotonic()
-        while not self._stopping:
-            self._wake.clear()
-            LAST_ROUND.set(clock.monotonic())
-            try:
-                if clock.monotonic() - refreshed > REFRESH_SECONDS:
-                    await self._house.refresh()
-                    refreshed = clock.monotonic()
-                pause = await self._round()
-            except JiebanError as error:
-                FAILURES.inc()
-                log.warning("the pump could not work; trying again", error=repr(error))
-                pause = LONGEST_SLEEP_SECONDS
-            except Exception as error:
-                FAILURES.inc()
-                log.error("the pump failed; trying again", exc_info=error)
-                pause = LONGEST_SLEEP_SECONDS
-            if pause > 0:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), pause)
+    async def run(self, *beside: Callable[[], Awaitable[None]]) -> None:
+        """Fire until told to stop. `beside`: what else this worker does meanwhile, begun after it is known, ended before
+        it takes its leave."""
+        await self._tried(self.own.begin, None)
+        tasks = [asyncio.ensure_future(work()) for work in (self._beat, *beside)]
+        try:
+            while not self._stopping:
+                self._wake.clear()
+                pause = await self._tried(self._round, LONGEST_SLEEP_SECONDS)
+                if pause > 0 and not self._stopping:
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._wake.wait(), pause)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tried(self.own.leave, None)
+
+    async def _tried(self, work: Callable[[], Awaitable[T]], otherwise: T) -> T:
+        """What `work` gives; whatever goes wrong is said and tried again later."""
+        try:
+            return await work()
+        except JiebanError as error:
+            log.warning("the pump could not work; trying again", error=repr(error))
+        except Exception as error:
+            log.error("the pump failed; trying again", exc_info=error)
+        FAILURES.inc()
+        return otherwise
+
+    async def _beat(self) -> None:
+        while True:
+            await self._tried(self.own.beat, None)
+            await self._tried(self._house.refresh, None)
+            HELD.set(self.own.held is not None)
+            await asyncio.sleep(LONGEST_SLEEP_SECONDS if self.own.held else BEAT_SECONDS)
 
     async def _round(self) -> float:
         """Fire until nothing is due; seconds to sleep."""
-        while not self._stopping:
-            fired = await clocks.fire_due(self._house)
-            if fired.rungs:
-                FIRED.inc(fired.rungs)
-                LATENESS.observe(fired.lateness_seconds)
-            if fired.tickets == 0:
-                break
+        if await self._fire() > 0 and not self._stopping:
+            async with asyncio.TaskGroup() as lanes:
+                for _ in range(LANES):
+                    lanes.create_task(self._lane())
+        while not self._stopping and self._observed(await clocks.fire_suspect(self._house, self.own)):
+            # what is due and suspected of nothing comes first, always
+            await self._fire()
+        if self.own.held is not None:
+            return LONGEST_SLEEP_SECONDS
+        await self.own.rest()
         next_in = await clocks.seconds_to_next(self._house)
         longest = LONGEST_SLEEP_SECONDS + clock.jitter(0.2)
         # due already, but held by somebody: look again soon instead of spinning
-        return longest if next_in is None else min(max(next_in, 0.05), longest)
+        return longest if next_in is None else min(max(next_in, SHORTEST_SLEEP_SECONDS), longest)
+
+    async def _lane(self) -> None:
+        while not self._stopping and await self._fire():
+            pass
+
+    async def _fire(self) -> int:
+        return self._observed(await clocks.fire_batch(self._house, self._batch, self.own))
+
+    @staticmethod
+    def _observed(fired: Fired) -> int:
+        FIRED.inc(fired.rungs)
+        for seconds in fired.lateness_seconds:
+            LATENESS.observe(seconds)
+        return fired.tickets
 
 
 async def sweep(deliver: Callable[[], Awaitable[int]]) -> None:

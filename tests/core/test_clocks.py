@@ -55,6 +55,7 @@ def days(amount: int, anchor: str, **how: object) -> Clock:
 
 
 def test_T1_the_due_time_is_recomputed_from_budget_and_ledger_whatever_the_stored_one_says() -> None:
+    """The complaint it answers: glpi#15605, a due date that somebody edited is all there is."""
     # glpi#6902, glpi#15605, frappe/helpdesk#3776: a stored due date that nobody can recompute
     clock = paused(days(5, "2026-09-14 10:00"), "2026-09-15 10:00", "2026-09-17 10:00")
     spoiled = replace(clock, due_at=at("2030-01-01 00:00"), next_fire_at=None)
@@ -97,6 +98,7 @@ def test_T3_no_two_clocks_of_a_name_share_a_cycle_and_a_leg() -> None:
 
 
 def test_T4_the_next_department_gets_its_own_time_and_the_enterprises_clocks_run_on() -> None:
+    """The complaints it answers: glpi#1911 and #14423, a transfer stops or restarts the customer's own limit."""
     # glpi#1911, glpi#14423: after a transfer the second group inherits a deadline that is over
     case = Case.opened(received="2026-09-14 09:00").on("2026-09-14 10:00").act(LEAD, "request_return", **RETURN)
     resolve = case.clock("resolve")
@@ -146,6 +148,7 @@ def test_a_day_may_end_at_the_close_of_office() -> None:
      ("working_hours", "P1D"), ("working_days", 0), ("natural_hours", "PT0S"), ("natural_days", "P1M")],
 )  # fmt: skip
 def test_an_ambiguous_or_empty_budget_is_refused(measure: str, budget: str | int) -> None:
+    """The complaint it answers: jmix#790, one business day that was read as 24 hours."""
     # jmix#790: an ISO duration read as working days
     with pytest.raises(CalendarError):
         Budget.parse(measure, budget)
@@ -442,6 +445,7 @@ def test_T14_each_rung_of_a_clock_fires_once() -> None:
 
 
 def test_T16_resolved_in_the_very_second_of_the_due_time_is_met_if_the_person_came_first() -> None:
+    """The complaint it answers: znuny#221, resolved and escalated in the same second."""
     # znuny#221: an escalation fired for a ticket that had just been resolved
     case = handled("complaint_report", "2026-09-11 10:00").on("2026-09-19 00:00").act(LEAD, "submit_reply", **REPLY)
     case.act(DISPATCHER, "approve_reply").pump("2026-09-25 10:00")

@@ -378,20 +378,23 @@ async def test_carried_over_and_new_equal_closed_and_open_at_the_end(books: Book
         ("carried_and_open", at(2, 1), None, None),
         ("new_and_closed", at(3, 1), at(3, 31, 23, 59), "unrated"),
         ("new_and_withdrawn", at(3, 2), at(3, 3), "withdrawn"),
+        ("new_and_merged", at(3, 2), at(3, 3), "merged"),
         ("new_and_open", at(3, 31, 23), None, None),
         ("closed_in_april", at(3, 10), at(4, 1), "solved"),
         ("april", at(4, 1), None, None),
     ):
         await books.ticket(name, received_at=received, closed_at=closed, outcome=outcome)
     await books.check("carried_over", "carried_and_closed carried_and_open")
-    await books.check("new", "new_and_closed new_and_withdrawn new_and_open closed_in_april")
-    await books.check("closed", "carried_and_closed new_and_closed new_and_withdrawn")
+    await books.check("new", "new_and_closed new_and_withdrawn new_and_merged new_and_open closed_in_april")
+    await books.check("closed", "carried_and_closed new_and_closed new_and_withdrawn new_and_merged")
     await books.check("completed", "carried_and_closed new_and_closed")
     await books.check("withdrawn", "new_and_withdrawn")
+    await books.check("merged", "new_and_merged")
     await books.check("open_at_end", "carried_and_open new_and_open closed_in_april")
     figures = (await books.report())["total"]["figures"]
     count = {name: figures[name]["numerator"] for name in rates.COUNT_NAMES}
     assert count["carried_over"] + count["new"] == count["closed"] + count["open_at_end"]
+    assert count["closed"] == count["completed"] + count["withdrawn"] + count["merged"]
     assert all(figures[name]["denominator"] is None and figures[name]["value"] is None for name in rates.COUNT_NAMES)
 
 
@@ -545,10 +548,12 @@ async def test_gross_time_runs_on_and_net_time_is_office_time_without_pauses(boo
     await books.clock(
         "paused", "resolve", "met", at(3, 20), anchor=at(3, 4, 10), ended_at=at(3, 5, 10), segments=segments
     )
-    # and a second round of 90 minutes on Thursday
+    # reopened on Thursday for 90 minutes, going on from the same anchor: the time before is the first cycle's
+    again = [*segments, _paused("closed", at(3, 5, 10), at(3, 7, 9))]
     await books.clock(
-        "paused", "resolve", "breached_met", at(3, 20), cycle=2, anchor=at(3, 7, 9), ended_at=at(3, 7, 10, 30)
-    )
+        "paused", "resolve", "breached_met", at(3, 20), cycle=2, anchor=at(3, 4, 10), ended_at=at(3, 7, 10, 30),
+        segments=again,
+    )  # fmt: skip
     # without a resolve clock there is no net time; a withdrawn ticket has no handling time at all
     await books.ticket("bare", received_at=at(3, 4, 10), closed_at=at(3, 4, 11), outcome="explained_no_basis")
     await books.ticket("withdrawn", received_at=at(3, 4), closed_at=at(3, 30), outcome="withdrawn")

@@ -203,7 +203,7 @@ def _submit_reply(t: Ticket, leg: Leg | None, form: Form, now: datetime) -> None
 
 def _approve_reply(t: Ticket, leg: Leg | None, form: Form, now: datetime) -> None:
     for promise in t.running("resolve"):
-        promise.end("met", promise.held_at or now)  # T10: met when it was submitted
+        t.finish(promise, "met", promise.held_at or now)  # T10: met when it was submitted
     t.meet(now, "audit")
     t.start("callback", now)
     t.stage = "callback"

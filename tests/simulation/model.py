@@ -196,13 +196,13 @@ class Ticket:
         if (promise.name, step.name) == ("resolve", "review"):
             self.propose(at)
         if (promise.name, step.name) == ("accept", "breach"):  # silence is acceptance
-            promise.end("met", at)
+            self.finish(promise, "met", at)
             leg = self.lead_leg()
             assert leg is not None, "a clock of a leg ends with its leg"
             leg.state, self.stage = "accepted", "handling"
         if (promise.name, step.name) == ("pause_cap", "breach"):  # T6: a pause ends at its cap by itself
             self.resume(at, "resolve", "opinion")
-            promise.end("met", at)
+            self.finish(promise, "met", at)
             self.stage = "handling"
 
     def reckon(self) -> None:
@@ -261,13 +261,23 @@ class Ticket:
         for promise in self.running(*names):
             if about is None or promise.about == about:
                 if promise.breached_at is None and promise.due < now and not self.deciding(promise):
-                    promise.breached_at = promise.due  # late before any timer could look
-                promise.end("met", now)
+                    self._breached_at_birth(promise)
+                self.finish(promise, "met", now)
 
     def cancel(self, now: datetime, *names: str, about: str | None = None) -> None:
         for promise in self.running(*names):
             if about is None or promise.about == about:
-                promise.end("cancelled", now)
+                self.finish(promise, "cancelled", now)
+
+    def finish(self, promise: Promise, how: str, at: datetime) -> None:
+        """It ends, and with it a pause that was still open: its due time for ever is what the ledger gives (T2)."""
+        promise.end(how, at)
+        promise.recount(self.rules.days)
+
+    def _breached_at_birth(self, promise: Promise) -> None:
+        """Late before any timer could look, as it ends in the very act that made it so."""
+        promise.breached_at = promise.fired["breach"] = promise.due
+        self.fired.append(Fired((promise.name, promise.cycle), "breach", promise.due, None, behind=True))
 
     def resume(self, now: datetime, *names: str) -> None:
         for promise in self.running(*names):

@@ -6,56 +6,24 @@ import asyncio
 import base64
 import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from typing import Any
 
-import asyncpg
 import pytest
 from standardwebhooks.webhooks import Webhook
 
 from service.core.model import SYSTEM
 from service.db import outbox
-from service.db.session import connect_arguments
 from service.integrations.webhooks import WebhookSender
 from service.usecases import audit, clocks, delivery
 from service.worker.main import ArqBell, run_hands
 from service.worker.pump import Pump, sweep
 from tests.conftest import City, opened_house
+from tests.worker.stage import database, jump, sql, until
 
 SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
 DAY = 86_400
 DEAD_REDIS = "redis://127.0.0.1:1"
-
-
-@asynccontextmanager
-async def database(dsn: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(**connect_arguments(dsn))
-    try:
-        yield connection
-    finally:
-        await connection.close()
-
-
-async def sql(dsn: str, statement: str, *args: Any) -> list[Any]:
-    async with database(dsn) as connection:
-        return list(await connection.fetch(statement, *args))
-
-
-async def jump(dsn: str, seconds: float) -> None:
-    """The test clock stands later, and nothing has fired on the way: as after an outage."""
-    await sql(
-        dsn,
-        """INSERT INTO sandbox_clock (id, offset_us) VALUES (1, $1)
-           ON CONFLICT (id) DO UPDATE SET offset_us = sandbox_clock.offset_us + excluded.offset_us""",
-        int(seconds * 1_000_000),
-    )
-
-
-async def until(condition: Callable[[], Awaitable[object]], seconds: float = 20.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not await condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
 
 
 # --- firing ----------------------------------------------------------------------------------------------------------
@@ -101,6 +69,10 @@ POISONS = {
 }
 
 
+FAULTS_OF_A_PART = {"a clock that the workflow does not know", "facts that are no object"}
+"""The ticket's other timers, due long before, are sound and fire."""
+
+
 @pytest.mark.parametrize("poison", POISONS)
 async def test_a_ticket_that_cannot_be_fired_is_set_aside_and_the_others_fire(city: City, poison: str) -> None:
     bad = (await city.ticket())["id"]
@@ -117,7 +89,8 @@ async def test_a_ticket_that_cannot_be_fired_is_set_aside_and_the_others_fire(ci
     aside = await sql(
         city.dsn, "SELECT max(attempts) AS n, max(last_error) AS why FROM clocks WHERE ticket_id = $1", bad
     )
-    assert bad not in {r["id"] for r in fired}
+    if poison not in FAULTS_OF_A_PART:
+        assert bad not in {r["id"] for r in fired}
     assert aside[0]["n"] >= 1
     assert aside[0]["why"]
 
@@ -130,8 +103,8 @@ async def test_after_ten_tries_a_poisoned_ticket_rests_with_its_due_time_kept(ci
     for _ in range(12):
         await clocks.fire_due(city.house)
         await jump(city.dsn, 1000)
-    rows = await sql(city.dsn, "SELECT attempts, next_fire_at FROM clocks WHERE ticket_id = $1", bad)
-    assert {tuple(r) for r in rows} == {(10, None)}
+    rows = await sql(city.dsn, "SELECT attempts, next_fire_at, dead_at IS NULL FROM clocks WHERE ticket_id = $1", bad)
+    assert {tuple(r) for r in rows} == {(10, None, False)}
     assert await sql(city.dsn, "SELECT id, due_at FROM clocks ORDER BY id") == due
     assert (await clocks.fire_due(city.house)).tickets == 0
 

@@ -19,7 +19,8 @@ WITH
 known AS MATERIALIZED (
     -- every ticket once, without its texts: they are wide, and half of the parts look at them
     SELECT t.id, t.number, t.domain, t.district, t.lead, t.round, t.outcome, t.received_at, t.closed_at,
-           t.enterprise_id, t.matter, t.counters ? 'exempt' AS exempt
+           t.enterprise_id, t.matter, t.counters ? 'exempt' AS exempt,
+           t.outcome IS DISTINCT FROM 'withdrawn' AND t.outcome IS DISTINCT FROM 'merged' AS kept
     FROM tickets t
     WHERE t.received_at < $3::timestamptz
 ),
@@ -71,9 +72,9 @@ things AS (
     JOIN known k ON k.id = l.ticket_id
     LEFT JOIN rounds r ON r.ticket_id = l.ticket_id AND r.number = l.cycle
     CROSS JOIN LATERAL (SELECT
-        k.closed_at IS NOT NULL AND k.closed_at < $3 AND k.outcome IS DISTINCT FROM 'withdrawn' AS closed) s
+        k.closed_at IS NOT NULL AND k.closed_at < $3 AND k.kept AS closed) s
     WHERE 'resolution' = ANY ($5) AND l.name = 'resolve'
-      AND (l.state <> 'cancelled' OR k.outcome IS DISTINCT FROM 'withdrawn')
+      AND (l.state <> 'cancelled' OR k.kept)
       AND (l.state <> 'running' OR l.ticket_id NOT IN (
             SELECT p.ticket_id FROM approvals p WHERE p.state = 'pending' AND p.kind IN ('extension', 'pause')))
 
@@ -132,13 +133,13 @@ things AS (
                      JOIN known n ON n.enterprise_id = o.enterprise_id AND n.matter = o.matter
                           AND n.received_at > o.closed_at AND n.received_at <= o.closed_at + interval '30 days')]
     FROM known k
-    WHERE 'ending' = ANY ($5) AND k.outcome IS DISTINCT FROM 'withdrawn'
+    WHERE 'ending' = ANY ($5) AND k.kept
       AND k.closed_at >= $1 AND k.closed_at < $2 AND k.closed_at < $3
 
     UNION ALL
-    -- closing: closed, completed, withdrawn
+    -- closing: closed, completed, withdrawn, merged
     SELECT 'closing', k.id, k.id::text, k.closed_at, k.lead,
-           ARRAY[true, nullif(k.outcome IS DISTINCT FROM 'withdrawn', false), nullif(k.outcome = 'withdrawn', false)]
+           ARRAY[true, nullif(k.kept, false), nullif(k.outcome = 'withdrawn', false), nullif(k.outcome = 'merged', false)]
     FROM known k
     WHERE 'closing' = ANY ($5) AND k.closed_at >= $1 AND k.closed_at < $2 AND k.closed_at < $3
 

@@ -12,7 +12,10 @@ completed AS MATERIALIZED (
     WHERE f.hits[2]
 ),
 rounds_spent AS MATERIALIZED (
-    SELECT d.n, {ticket_keys}, c.calendar_key, c.calendar_version, c.anchor, c.ended_at,
+    -- a clock that went on after a reopening has the time before it in the cycle before
+    SELECT d.n, {ticket_keys}, c.calendar_key, c.calendar_version, c.ended_at,
+           greatest(c.anchor, (SELECT max((s ->> 'end')::timestamptz) FROM jsonb_array_elements(c.segments) s
+                               WHERE s ->> 'kind' = 'closed')) AS anchor,
            CASE WHEN jsonb_path_exists(c.segments, '$[*] ? (@.kind != "held")') THEN c.segments END AS segments
     FROM completed d
     JOIN clocks c ON c.ticket_id = d.ticket_id

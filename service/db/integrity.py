@@ -1,0 +1,104 @@
+"""What the integrity check reads besides whole tickets. Reads only, without locks, by index."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from service.db.session import Tx
+
+HEARTBEAT = timedelta(seconds=60)
+
+EVENTS = """
+    -- every event of these tickets as it was hashed, in order
+    SELECT id, ticket_id, seq, type, occurred_at, recorded_at, actor, data, prev, hash
+    FROM events WHERE ticket_id = ANY($1::uuid[]) ORDER BY ticket_id, seq
+"""
+FIRINGS = """
+    -- firings of these tickets' clocks, by the clocks: a firing that names another ticket is found too
+    SELECT c.ticket_id AS owner, f.clock_id, f.rung, f.ticket_id, f.due_at, f.fired_at, f.outcome
+    FROM clocks c JOIN firings f ON f.clock_id = c.id WHERE c.ticket_id = ANY($1::uuid[])
+"""
+ASIDE = """
+    -- clocks whose timer failed: next_fire_at is the time of the next try, or NULL when it was given up
+    SELECT id, ticket_id, dead_at IS NOT NULL OR next_fire_at IS NULL AS dead
+    FROM clocks WHERE ticket_id = ANY($1::uuid[]) AND (attempts > 0 OR crashes > 0 OR dead_at IS NOT NULL)
+"""
+TOLD = """
+    -- the events that these tickets' messages name
+    SELECT o.ticket_id, array(SELECT n ->> 'id' FROM jsonb_array_elements(o.body -> 'events') n) AS events
+    FROM outbox o WHERE o.ticket_id = ANY($1::uuid[]) AND o.topic = 'ticket'
+"""
+REVEALS = """
+    -- what the audit knows of reveals of these tickets' contacts
+    SELECT ticket_id, actor ->> 'subject' AS subject, coalesce(data ->> 'reason', '') AS reason
+    FROM audit WHERE ticket_id = ANY($1::uuid[]) AND action = 'contact.revealed'
+"""
+PUMP = """
+    -- whether a pump is at work: one that was heard of lately and is not held back by its clock gate. Where no pump has
+    -- ever written itself down nothing is known, and overdue timers count
+    SELECT count(*) = 0 OR bool_or(held IS NULL AND heartbeat_at > clock_timestamp() - $1::interval) FROM pump_runs
+"""
+KNOWN_SUBJECTS = """
+    SELECT subject FROM people UNION SELECT id FROM clients
+"""
+LOST_ANSWERS = """
+    -- answers of one client that name a ticket which is not there (the answers themselves are encrypted)
+    SELECT i.key, i.headers ->> 'Location' AS location, count(*) OVER () AS lost
+    FROM idempotency i
+    LEFT JOIN tickets t ON t.id = CASE WHEN i.headers ->> 'Location' ~ '^/v1/tickets/[0-9a-f-]{36}$'
+                                       THEN substr(i.headers ->> 'Location', 13)::uuid END
+    WHERE i.client = $1 AND i.route = $2 AND i.status BETWEEN 200 AND 299 AND t.id IS NULL
+    LIMIT $3
+"""
+UNIQUE = """
+    -- unique keys that are enforced, by table and columns
+    SELECT c.relname AS table_name,
+           array(SELECT a.attname::text FROM unnest(i.indkey) WITH ORDINALITY k(attnum, place)
+                 JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum ORDER BY k.place) AS columns
+    FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
+    WHERE i.indisunique AND i.indisvalid AND i.indpred IS NULL AND c.relnamespace = 'public'::regnamespace
+"""
+TRIGGERS = """
+    -- triggers that are there and switched on, by table and name
+    SELECT c.relname AS table_name, t.tgname AS name
+    FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+    WHERE NOT t.tgisinternal AND t.tgenabled <> 'D' AND c.relnamespace = 'public'::regnamespace
+"""
+FORCED = """
+    -- tables that show a department its own rows only
+    SELECT relname AS table_name FROM pg_class
+    WHERE relkind = 'r' AND relrowsecurity AND relforcerowsecurity AND relnamespace = 'public'::regnamespace
+"""
+
+
+async def page(tx: Tx, after: str, limit: int) -> list[str]:
+    """Ids of tickets in their order."""
+    return [r["id"] for r in await tx.rows("SELECT id FROM tickets WHERE id > $1 ORDER BY id LIMIT $2", after, limit)]
+
+
+async def pump_at_work(tx: Tx) -> bool:
+    return bool(await tx.value(PUMP, HEARTBEAT))
+
+
+async def known_subjects(tx: Tx) -> list[str]:
+    return [row["subject"] for row in await tx.rows(KNOWN_SUBJECTS)]
+
+
+async def answers(tx: Tx, client: str, route: str, limit: int) -> tuple[int, int, list[Any]]:
+    """Kept 2xx answers of one client on one route: how many, how many without their ticket, the first of those."""
+    # a client's answers are visible to that client only (row-level security): be each in turn
+    await tx.execute("SELECT set_config('jieban.client', $1, true)", client)
+    kept = await tx.value(
+        "SELECT count(*) FROM idempotency WHERE client = $1 AND route = $2 AND status BETWEEN 200 AND 299",
+        client, route,
+    )  # fmt: skip
+    lost = await tx.rows(LOST_ANSWERS, client, route, limit) if kept else []
+    return kept, lost[0]["lost"] if lost else 0, lost
+
+
+async def constraints(tx: Tx) -> tuple[set[tuple[str, ...]], set[tuple[str, str]], set[str]]:
+    """(table, *columns) of each unique key, (table, name) of each live trigger, tables with forced row security."""
+    unique = {(r["table_name"], *r["columns"]) for r in await tx.rows(UNIQUE)}
+    triggers = {(r["table_name"], r["name"]) for r in await tx.rows(TRIGGERS)}
+    return unique, triggers, {r["table_name"] for r in await tx.rows(FORCED)}

@@ -1,0 +1,326 @@
+"""Calendars as versioned data: look ahead, publish, re-project the open clocks, retire (time rules T2, T9).
+
+A version that moves due times is published only by somebody who has seen which: the preview's `preview` is asked back. The
+re-projection runs in the background, ticket by ticket under its lock; who reads meanwhile sees each clock by the version
+that it names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from service.core import clocks, recounting
+from service.core.access import require
+from service.core.calendar import FIRST, LAST, WEEKDAYS, Calendar, CalendarError
+from service.core.calendar_data import overlay
+from service.core.errors import Conflict, Invalid, NotFound, PreviewRequired
+from service.core.history import canonical
+from service.core.model import SYSTEM, Actor
+from service.db import audit, tickets
+from service.db import calendars as stored
+from service.db import clocks as timers
+from service.db import definitions as published
+from service.db.calendars import Scope
+from service.db.session import Tx
+from service.usecases import views
+from service.usecases.house import House
+
+SHOWN_MOVES = 50
+BATCH = 200
+SETTLE_SECONDS = 10
+"""A process that has not heard of a version yet may start clocks by the one before; every process has after this time."""
+
+
+# --- looking ---------------------------------------------------------------------------------------------------------
+
+
+async def listed(house: House) -> list[dict[str, Any]]:
+    """Every calendar in force: its version, horizon, and the alarm when the next year is missing."""
+    async with house.db.transaction(SYSTEM, readonly=True) as tx:
+        missing = house.missing_years(tx.now)
+    return [_summary(c, missing.get(c.key)) for c in house.rules.newest_calendars.values()]
+
+
+def _summary(c: Calendar, missing: int | None) -> dict[str, Any]:
+    alarm = None
+    if missing is not None:
+        alarm = {
+            "year": missing,
+            "zh": f"{missing}年放假安排尚未发布到日历，{missing}年内的到期时间均为暂定",
+            "en": f"The calendar of {missing} is not published: due times in it are provisional.",
+        }
+    return {
+        "key": c.key,
+        "version": c.version,
+        "title": c.title,
+        "zone": str(c.zone),
+        "day_end": c.day_end,
+        "extends": c.extends,
+        "districts": sorted(c.districts),
+        "published_until": c.horizon.isoformat() if c.horizon else None,
+        "alarm": alarm,
+    }
+
+
+async def shown(house: House, key: str, version: int | None) -> dict[str, Any]:
+    """One calendar with the data of a version (default: the newest), all its versions, and its re-projection."""
+    async with house.db.transaction(SYSTEM, readonly=True) as tx:
+        versions = await published.versions(tx, "calendar", key)
+        wanted = version if version is not None else (versions[0]["version"] if versions else 0)
+        body = await published.get(tx, "calendar", key, wanted)
+        if body is None:
+            raise NotFound("There is no such calendar or version; GET /v1/calendars lists them.")
+        progress = await stored.projection(tx, key, wanted)
+    return {
+        "key": key,
+        "version": wanted,
+        "calendar": body,
+        "versions": [views.localised(dict(v), house.zone) for v in versions],
+        "projection": _progress(house, progress),
+    }
+
+
+def _progress(house: House, row: Any) -> dict[str, Any] | None:
+    return None if row is None else dict(views.localised(dict(row), house.zone))
+
+
+async def year(house: House, key: str, number: int, version: int | None) -> dict[str, Any]:
+    """Every day of a year: whether it works, when, by which rule and notice."""
+    if not FIRST.year <= number <= LAST.year:
+        raise Invalid.field("/year", f"expected a year from {FIRST.year} to {LAST.year}")
+    async with house.db.transaction(SYSTEM, readonly=True) as tx:
+        newest = house.rules.newest_calendars.get(key)
+        wanted = version if version is not None else (newest.version if newest else 0)
+        calendar = await house.calendar_version(tx, key, wanted)
+        body = await published.get(tx, "calendar", key, wanted)
+    return _year_of(calendar, number, (body.get("years") or {}).get(str(number)))
+
+
+def _year_of(calendar: Calendar, number: int, told: Mapping[str, Any] | None) -> dict[str, Any]:
+    start = date(number, 1, 1)
+    length = (date(number, 12, 31) - start).days + 1
+    days = [calendar.day(start + timedelta(days=n)) for n in range(length)]
+    rows = [
+        {"date": d.date.isoformat(), "weekday": WEEKDAYS[d.date.weekday()], "works": d.works,
+         "intervals": [list(pair) for pair in d.intervals], "rule": d.rule, "name": d.name, "notice": d.notice}
+        for d in days
+    ]  # fmt: skip
+    provisional = calendar.horizon is None or number > calendar.horizon.year
+    return {
+        "calendar": {"key": calendar.key, "version": calendar.version},
+        "year": number,
+        "status": (told or {}).get("status"),
+        "notice": (told or {}).get("notice"),
+        "provisional": provisional,
+        "working_days": sum(d.works for d in days),
+        "days": rows,
+    }
+
+
+async def provisional(
+    house: House, actor: Actor, calendar: str | None, after: tuple[datetime, str] | None, limit: int
+) -> tuple[list[dict[str, Any]], tuple[datetime, str] | None]:
+    """Open clocks with a provisional due time, nearest first, with the place to go on from."""
+    async with house.db.transaction(actor, readonly=True) as tx:
+        rows = await stored.provisional(tx, calendar, after, limit + 1)
+    items = [
+        {"id": r["id"], "name": r["name"], "state": r["state"], "measure": r["measure"], "department": r["department"],
+         "due_at": views.local(r["due_at"], house.zone), "ticket": {"id": r["ticket_id"], "number": r["number"]},
+         "calendar": {"key": r["calendar_key"], "version": r["calendar_version"]}}
+        for r in rows[:limit]
+    ]  # fmt: skip
+    return items, (rows[limit - 1]["due_at"], rows[limit - 1]["id"]) if len(rows) > limit else None
+
+
+# --- publishing -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Moves:
+    """What a version would do to open clocks. `least` and `most` are seconds, negative where a due time comes earlier."""
+
+    clocks: int = 0
+    moved: int = 0
+    earlier: int = 0
+    already_past: int = 0
+    least: float = 0.0
+    most: float = 0.0
+    first: list[dict[str, Any]] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "clocks": self.clocks,
+            "moved": self.moved,
+            "earlier": self.earlier,
+            "already_past": self.already_past,
+            "least_seconds": self.least,
+            "most_seconds": self.most,
+            "first": self.first,
+        }
+
+
+async def publish(
+    house: House, actor: Actor, data: Mapping[str, Any], reason: str, preview: str | None, *, dry_run: bool = False
+) -> dict[str, Any]:
+    """Publish a version of a calendar, or with `dry_run` only tell what it would move.
+
+    Raises Invalid (the data), PreviewRequired (it moves due times and `preview` does not name what would be moved now).
+    """
+    require(actor, "definitions:write")
+    body = _whole(house, data)
+    async with house.db.transaction(actor) as tx:
+        await published.lock(tx)
+        version = await published.next_version(tx, "calendar", body["key"])
+        if not dry_run and await published.is_newest(tx, "calendar", body["key"], body):
+            return {"key": body["key"], "version": version - 1, "changed": False}
+        calendar = Calendar.compile(body, version)
+        moves = await _moves(house, tx, calendar)
+        word = hashlib.sha256(canonical([body, version])).hexdigest()[:32]
+        told = {**moves.as_dict(), "key": calendar.key, "version": version, "preview": word}
+        if dry_run:
+            return told
+        if moves.moved and preview != word:
+            raise PreviewRequired(f"{moves.moved} of {moves.clocks} open clocks would be due at another time.", **told)
+        await publish_version(tx, body, actor.subject, reason)
+        for other in _overlays(house, body):
+            await publish_version(tx, other, actor.subject, f"{calendar.key} has a new version: {reason}")
+        await audit.write(tx, house.new_id(), "calendar.published", None, {"key": calendar.key, "version": version})
+    await house.refresh()
+    return {"key": calendar.key, "version": version, "changed": True, "moves": told}
+
+
+async def publish_version(tx: Tx, body: Mapping[str, Any], by: str, reason: str) -> int | None:
+    """Store a version and set its re-projection going; None when it is the newest already."""
+    version = await published.publish(tx, "calendar", body["key"], body, by, reason)
+    if version is not None:
+        scope = _scope(Calendar.compile(body, version))
+        total = await stored.count_affected(tx, scope)
+        if total or version > 1:
+            await stored.begin(tx, body["key"], version, total, by, reason)
+    return version
+
+
+def _whole(house: House, data: Mapping[str, Any]) -> dict[str, Any]:
+    base = data.get("extends")
+    try:
+        if base is None:
+            body = dict(data)
+        else:
+            found = house.rules.bodies.get(("calendar", str(base)))
+            body = overlay(found[1] if found else None, data)
+        Calendar.compile(body)
+    except CalendarError as error:
+        raise _invalid(error) from None
+    return body
+
+
+def _invalid(error: CalendarError) -> Invalid:
+    """The path of the data as a pointer into the request's body."""
+    path, _, expected = str(error).partition(": ")
+    pointer = "/calendar/" + path.replace("[", "/").replace("]", "").replace(".", "/")
+    return Invalid.field(pointer.removesuffix("/calendar"), expected or str(error))
+
+
+def _overlays(house: House, base: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """District calendars of this one, laid over its new version."""
+    bodies = [body for (kind, _), (_, body) in house.rules.bodies.items() if kind == "calendar"]
+    return [overlay(base, b["own"]) for b in bodies if b.get("extends") == base["key"] and "own" in b]
+
+
+def _scope(calendar: Calendar) -> Scope:
+    return calendar.key, calendar.version, calendar.extends, sorted(calendar.districts)
+
+
+async def _moves(house: House, tx: Tx, calendar: Calendar) -> Moves:
+    moves = Moves()
+    async for rows in stored.affected(tx, _scope(calendar)):
+        plain = [r for r in rows if r["whole"] is None]
+        due = recounting.due_times(calendar, [(r["anchor_us"], r["measure"], r["budget"]) for r in plain])
+        found = list(zip(plain, due.tolist(), strict=True))
+        found += [(r, _due_us(tickets.clock_of(r["whole"]), calendar)) for r in rows if r["whole"] is not None]
+        _add_up(moves, found, tx.now, house)
+    return moves
+
+
+def _due_us(clock: Any, calendar: Calendar) -> int:
+    return round(clocks.due(clock, calendar).timestamp() * 1_000_000)
+
+
+def _add_up(moves: Moves, found: list[tuple[Any, int]], now: datetime, house: House) -> None:
+    moves.clocks += len(found)
+    for row, due_us in found:
+        by = (due_us - row["due_us"]) / 1_000_000
+        if not by:
+            continue
+        after = row["due_at"] + timedelta(seconds=by)
+        moves.moved += 1
+        moves.earlier += by < 0
+        moves.already_past += after < now <= row["due_at"]
+        moves.least, moves.most = min(moves.least, by), max(moves.most, by)
+        if len(moves.first) < SHOWN_MOVES:
+            moves.first.append(
+                {"ticket": {"id": row["ticket_id"], "number": row["number"]}, "clock": row["name"],
+                 "before": views.local(row["due_at"], house.zone), "after": views.local(after, house.zone),
+                 "seconds": by}
+            )  # fmt: skip
+
+
+async def retire(house: House, actor: Actor, key: str) -> None:
+    """Take a calendar out of use. Raises Conflict naming who depends on it; its versions stay for finished clocks."""
+    require(actor, "definitions:write")
+    async with house.db.transaction(actor) as tx:
+        await published.lock(tx)
+        flows = sorted(f.key for f in house.rules.newest.values() if f.calendar == key)
+        others = sorted(c.key for c in house.rules.newest_calendars.values() if c.extends == key)
+        running = await stored.open_clocks(tx, key)
+        if flows or others or running:
+            raise Conflict(
+                f"The calendar {key!r} is in use; move its dependants to another first.",
+                workflows=flows, calendars=others, open_clocks=running,
+            )  # fmt: skip
+        if not await published.retire(tx, "calendar", key):
+            raise NotFound("There is no such calendar; GET /v1/calendars lists them.")
+        await audit.write(tx, house.new_id(), "calendar.retired", None, {"key": key})
+    await house.refresh()
+
+
+# --- re-projection ----------------------------------------------------------------------------------------------------
+
+
+async def recount_some(house: House, *, limit: int = BATCH) -> int:
+    """One batch of one running re-projection; how many tickets were looked at (0: nothing is left to do now)."""
+    async with house.db.transaction(SYSTEM) as tx:
+        for row in await stored.running(tx):
+            calendar = await house.calendar_version(tx, row["key"], row["version"])
+            ids = await stored.tickets_to_recount(tx, _scope(calendar), limit)
+            if ids:
+                return await _recount(house, tx, calendar, row["reason"], ids)
+            if tx.now - row["started_at"] > timedelta(seconds=SETTLE_SECONDS):
+                await stored.finish(tx, row["key"], row["version"])
+    return 0
+
+
+async def _recount(house: House, tx: Tx, calendar: Calendar, reason: str, ids: list[str]) -> int:
+    """Under the tickets' locks: who is held by somebody is waited for, as any writer would."""
+    ids = await timers.lock_free(tx, ids, wait=True)
+    tx = replace(tx, now=await tx.value(f"SELECT {house.db.now_sql}"))
+    decisions, same, moved = [], [], 0
+    for found in (await tickets.load(tx, ids)).values():
+        flow = await house.rules_of(tx, found.ticket)
+        env = house.env(tx, flow, found.ticket.district)
+        decision, unmoved = recounting.recount(found.ticket, calendar, reason, env)
+        if decision.events or decision.firings:
+            decisions.append(decision)
+        before = {c.id: c.calendar_version for c in found.ticket.clocks}
+        moved += sum(
+            1 for c in decision.after.clocks if c.open and before.get(c.id, c.calendar_version) != c.calendar_version
+        )
+        same += [(c.id, c.calendar_key, c.calendar_version, c.provisional, c.next_fire_at) for c in unmoved]
+    await tickets.save(tx, decisions, house.new_id)
+    await stored.repin(tx, same)
+    await stored.advance(tx, calendar.key, calendar.version, len(same) + moved, moved)
+    return len(ids)

@@ -1,0 +1,53 @@
+"""What a worker does by the clock beside firing timers. Each slot is done once, whichever worker comes first."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, time, timedelta
+from typing import Any
+
+import structlog
+
+from service import clock
+from service.core.errors import JiebanError
+from service.core.periods import Daily, Every
+from service.usecases import integrity, notices
+from service.usecases.house import House
+from service.usecases.periodic import CHECK, Job, run_due
+
+log = structlog.get_logger()
+LOOK_SECONDS = 2.0
+NIGHT = time(2, 30)
+
+
+def jobs(house: House) -> list[Job]:
+    """Everything that is done by the clock."""
+
+    async def digests(slot: datetime) -> dict[str, Any]:
+        return await notices.digest(house, slot)
+
+    async def check(slot: datetime) -> dict[str, Any]:
+        report = await integrity.check(house)
+        if report.offending:
+            log.error("what is stored does not agree with itself; run `service check`", offending=report.offending)
+        for calendar, year in house.missing_years(slot).items():
+            log.warning("a year is not published: due times in it are provisional", calendar=calendar, year=year)
+        return report.as_dict()
+
+    return [
+        Job("digests", Every(timedelta(minutes=1)), digests),
+        Job(CHECK, Daily(NIGHT, house.zone), check),
+    ]
+
+
+async def keep_time(house: House, worker: str, job: Job) -> None:
+    """Look every two seconds for slots of one job that are due, until cancelled. Each job has a loop of its own: a
+    night's long one does not keep the minutes' short one waiting."""
+    while True:
+        try:
+            await run_due(house, worker, job)
+        except JiebanError as error:
+            log.warning("periodic work must wait", job=job.name, error=repr(error))
+        except Exception as error:
+            log.error("periodic work failed", job=job.name, exc_info=error)
+        await asyncio.sleep(LOOK_SECONDS + clock.jitter(0.5))
