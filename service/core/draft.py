@@ -122,10 +122,11 @@ class Draft:
 
     def deciding(self, clock: Clock) -> bool:
         """Whether a request asked in time and not yet decided keeps this clock from turning red (T7)."""
-        approvals = self.env.workflow.approvals
-        return clock.breached_at is None and any(
-            a.state == "pending" and clock.name in approvals[a.kind].delays for a in self.ticket.approvals
-        )
+        return clock.breached_at is None and any(self.delays(a, clock) for a in self.ticket.approvals)
+
+    def delays(self, approval: Approval, clock: Clock) -> bool:
+        """Whether this request is undecided and of a kind that this clock waits for."""
+        return approval.state == "pending" and clock.name in self.env.workflow.approvals[approval.kind].delays
 
     def changed(self, what: str, name: str) -> None:
         self.changes.setdefault(what, []).append(name)

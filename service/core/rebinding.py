@@ -19,7 +19,7 @@ from service.core.calendar import Budget, Calendar, Measure
 from service.core.definitions import ClockDef, Workflow
 from service.core.draft import Draft
 from service.core.errors import Conflict
-from service.core.model import Clock, ClockState, Firing, Notice, evolve
+from service.core.model import Approval, Clock, ClockState, Firing, Notice, evolve
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +55,13 @@ def rebind(draft: Draft, reason: str, *, newest: bool = False, must: bool = True
             )
         return False
     draft.env = replace(env, workflow=flow, calendar=env.policies.calendar_for(flow, ticket.district))
-    _withdraw_unknown(draft, old)
+    overtaken = _withdraw_unknown(draft, old)
     draft.set(workflow_key=flow.key, workflow_version=flow.version)
     draft.fact("policy", choice.told())
     for clock in [c for c in draft.ticket.clocks if c.open]:
-        bind(draft, clock, _by_policy(draft, clock, old, reason))
+        promise = _by_policy(draft, clock, old, reason)
+        waits = [a for a in overtaken if clock.name in old.approvals[a.kind].delays]
+        bind(draft, _excused(clock, promise, waits, draft.now), promise)
     draft.event(
         "ticket.rebound",
         before={"key": old.key, "version": old.version},
@@ -70,24 +72,40 @@ def rebind(draft: Draft, reason: str, *, newest: bool = False, must: bool = True
     return True
 
 
-def _withdraw_unknown(draft: Draft, old: Workflow) -> None:
-    """A pending request of a kind that the new policy does not know (an emergency is not extended) is overtaken."""
+def _withdraw_unknown(draft: Draft, old: Workflow) -> list[Approval]:
+    """Pending requests of a kind that the new policy does not know (an emergency is not extended) are overtaken."""
+    overtaken = []
     for approval in draft.ticket.approvals:
         if approval.state == "pending" and approval.kind not in draft.env.workflow.approvals:
+            overtaken.append(approval)
             draft.put("approvals", replace(approval, state="withdrawn", decided_at=draft.now, reason="overtaken"))
             for clock in draft.open_clocks(old.approvals[approval.kind].clock):
                 if clock.subject_id == approval.id:
                     draft.put_clock(clocks.end(clock, draft.now, "overtaken", cancelled=True))
                     draft.changed("cancelled", clock.name)
+    return overtaken
+
+
+def _excused(clock: Clock, promise: Promise, waits: list[Approval], now: datetime) -> Clock:
+    """T7: the time of waiting for a decision that never came does not turn the clock red under its new promise."""
+    for approval in waits if clock.breached_at is None else []:
+        terms = _bound(clock, promise)
+        terms = evolve(terms, due_at=clocks.due(terms, promise.calendar))
+        excused = clocks.excuse_decision(terms, promise.calendar, approval.requested_at, now)
+        clock = evolve(clock, segments=excused.segments)
+    return clock
 
 
 def _by_policy(draft: Draft, clock: Clock, old: Workflow, reason: str) -> Promise:
     """The new policy's budget; a budget that a decision set (a pause's cap, a measure's date) is no policy and stays."""
     flow = draft.env.workflow
-    granted = Budget(clock.measure, clock.budget)
-    budget = granted
-    if granted in (old.clocks[clock.name].budget, old.clocks[clock.name].rework):
-        budget = budget_of(flow.clocks[clock.name], clock.cycle)
+    before, after, budget = old.clocks[clock.name], flow.clocks[clock.name], Budget(clock.measure, clock.budget)
+    # a cycle that goes on with the one before it has what that one had: the whole budget, or that of rework (T3)
+    began = clock.cycle - sum(s.kind == clocks.CLOSED for s in clock.segments)
+    if before.budget == before.rework == budget:
+        budget = budget_of(after, began)
+    elif budget in (before.budget, before.rework):
+        budget = after.budget if budget == before.budget else after.rework
     return Promise("policy", reason, flow, draft.env.calendar, budget, clock.anchor)
 
 
@@ -103,7 +121,8 @@ def bind(draft: Draft, clock: Clock, promise: Promise) -> Clock:
     due_at = clocks.due(clock, promise.calendar)
     times = promise.flow.clocks[clock.name].times
     stopped = _stops_at(before, draft.now)
-    late = due_at < stopped and before.breached_at is None and not draft.deciding(before)
+    over = due_at < min([stopped, *_undecided_since(before, draft)])
+    late = over and before.breached_at is None
     clock = evolve(clock, due_at=due_at, original_due_at=clocks.due(evolve(clock, extensions=()), promise.calendar))
     rungs = [(n, clocks.rung_at(clock, t, promise.calendar), t.kind) for n, t in times]
     passed = [(n, at) for n, at, kind in rungs if n not in clock.fired and _lies_behind(kind, at, stopped, late)]
@@ -111,6 +130,8 @@ def bind(draft: Draft, clock: Clock, promise: Promise) -> Clock:
     if late:
         state = ClockState.BREACHED_RUNNING if clock.state is ClockState.RUNNING else clock.state
         clock = evolve(clock, state=state, breached_at=draft.now, escalates_from=draft.now)
+    elif over and any(kind == "after" and at <= stopped and n not in clock.fired for n, at, kind in rungs):
+        clock = evolve(clock, escalates_from=draft.now)  # red already: no burst of steps that lie before the change
     clock = evolve(clock, fired=(*clock.fired, *(name for name, _ in passed)))
     told: dict[str, Any] = {
         "kind": promise.kind,
@@ -156,6 +177,13 @@ def _stops_at(clock: Clock, now: datetime) -> datetime:
     if clock.state is ClockState.HELD and clock.held_at is not None:
         return clock.held_at
     return min([now, *(s.start for s in clock.segments if s.end is None)])
+
+
+def _undecided_since(clock: Clock, draft: Draft) -> list[datetime]:
+    """T7: what was asked and is not decided keeps the clock from turning red, but not for a due time before that."""
+    if not draft.deciding(clock):
+        return []
+    return [a.requested_at for a in draft.ticket.approvals if draft.delays(a, clock)]
 
 
 def _lies_behind(kind: str, at: datetime, stopped: datetime, late: bool) -> bool:
