@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import math
 import os
@@ -186,6 +187,22 @@ async def drained(bench: Bench, firings: int, patience: float, what: str) -> flo
     return time.perf_counter() - started
 
 
+async def cpu_seconds(bench: Bench, processes: list[subprocess.Popen[bytes]]) -> tuple[float, float]:
+    """What these processes and the backends of PostgreSQL that now run have used: on a noisy machine the surer figure."""
+    async with bench.connection() as connection:
+        backends = [row[0] for row in await connection.fetch("SELECT pid FROM pg_stat_activity")]
+    return _used([p.pid for p in processes]), _used(backends)
+
+
+def _used(pids: list[int]) -> float:
+    ticks = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def share(seconds: list[float], percent: float) -> float:
     return sorted(seconds)[min(len(seconds) - 1, int(len(seconds) * percent / 100))] if seconds else 0.0
 
@@ -257,10 +274,10 @@ V7 = """
 """
 RAW = """
     WITH due AS MATERIALIZED (
-        SELECT ticket_id, id, next_fire_at, due_at, department FROM clocks
+        SELECT ticket_id, id, next_fire_at, due_at FROM clocks
         WHERE next_fire_at <= now() AND attempts = 0 AND crashes = 0 ORDER BY next_fire_at LIMIT 1200),
     d AS MATERIALIZED (
-        SELECT t.id AS ticket, t.number, t.last_seq + 1 AS seq, t.head_hash, due.* FROM due
+        SELECT t.id AS ticket, t.number, t.lead, t.last_seq + 1 AS seq, t.head_hash, due.* FROM due
         JOIN tickets t ON t.id = due.ticket_id ORDER BY due.next_fire_at LIMIT 200 FOR NO KEY UPDATE OF t SKIP LOCKED),
     f AS (INSERT INTO firings (clock_id, rung, ticket_id, due_at, fired_at, outcome)
           SELECT id, 'warning', ticket, next_fire_at, clock_timestamp(), 'fired' FROM d),
@@ -274,7 +291,7 @@ RAW = """
             jsonb_build_object('id', ticket, 'seq', seq, 'type', 'clock.fired', 'occurred_at', now()))), now(), now()
           FROM d),
     n AS (INSERT INTO notices (id, ticket_id, recipient, kind, about, due_at, created_at)
-          SELECT bench_v7(), ticket, 'department:' || department, 'attention', 'contact', due_at, now() FROM d),
+          SELECT bench_v7(), ticket, 'department:' || lead, 'attention', 'contact', due_at, now() FROM d),
     c AS (UPDATE clocks SET fired = fired || 'warning'::text, next_fire_at = d.due_at FROM d WHERE clocks.id = d.id),
     t AS (UPDATE tickets SET version = version + 1, last_seq = d.seq, updated_at = now(),
             head_hash = encode(sha256((d.head_hash || d.id)::bytea), 'hex') FROM d WHERE tickets.id = d.ticket)
@@ -325,7 +342,7 @@ async def arq_alone(redis: str, jobs: int) -> float:
 # --- what is run -----------------------------------------------------------------------------------------------------
 
 
-async def burst(bench: Bench, token: str) -> None:
+async def burst(bench: Bench, token: str, workers: list[subprocess.Popen[bytes]]) -> None:
     count = bench.given.burst
     print(f"burst: {count} timers due in the same second, {await bench.value('SELECT count(*) FROM clocks')} clocks")
     first = await copy(bench, count)
@@ -342,10 +359,14 @@ async def burst(bench: Bench, token: str) -> None:
     calm = await before
     beside = asyncio.create_task(intake(bench, token, bench.given.intake, f"burst-{first}", stop))
     await asyncio.sleep(max(0.0, (due - await bench.value("SELECT clock_timestamp()")).total_seconds()))
+    before_us, before_them = await cpu_seconds(bench, workers)
     took = await drained(bench, count, 600, "burst")
+    after_us, after_them = await cpu_seconds(bench, workers)
     stop.set()
     together = await beside
     print(f"  {took:.1f} s, {count / took:.0f}/s; {await checked(bench, first, count)}")
+    us, them = 1e6 * (after_us - before_us) / count, 1e6 * (after_them - before_them) / count
+    print(f"  processor time a timer: {us:.0f} us of the workers, {them:.0f} us of PostgreSQL (intake's included)")
     print(f"  intake {bench.given.intake}/s: p50 {1000 * share(calm, 50):.0f} p99 {1000 * share(calm, 99):.0f} ms before;"
           f" p50 {1000 * share(together, 50):.0f} p99 {1000 * share(together, 99):.0f} ms during"
           f" ({len(together)} posts, {sum(map(math.isinf, together))} refused)")  # fmt: skip
@@ -424,6 +445,7 @@ async def steady(bench: Bench, name: str, workers: dict[str, str]) -> None:
 
 def ended(processes: list[subprocess.Popen[bytes]]) -> None:
     for process in processes:
+        process.send_signal(signal.SIGCONT)
         process.terminate()
     for process in processes:
         process.wait(30)
@@ -437,7 +459,7 @@ async def measure(bench: Bench, token: str) -> None:
     if bench.given.burst:
         workers = [bench.start("worker") for _ in range(2)]
         try:
-            await burst(bench, token)
+            await burst(bench, token, workers)
             await beside_raw(bench, workers)
         finally:
             ended(workers)
