@@ -21,6 +21,7 @@ from service import clock
 from service.core import clocks, workflow
 from service.core.access import require
 from service.core.calendar import Budget, CalendarError, Measure
+from service.core.draft import Env
 from service.core.errors import Busy, Invalid
 from service.core.model import SYSTEM, Actor, Decision, Firing
 from service.db import audit, batches, tickets
@@ -139,10 +140,12 @@ async def _fire(
         return [], {}
     loaded = await batches.load(tx, ids)
     failed, decisions, rungs = dict(loaded.broken), list[Decision](), 0
+    envs: dict[tuple[str, int], Env] = {}
     for ticket in loaded.tickets:
         try:
             flow = await house.rules_of(tx, ticket)
-            decision = workflow.fire_due(ticket, await house.env(tx, flow, punctual=punctual), until)
+            env = envs.get((flow.key, flow.version)) or await house.env(tx, flow, punctual=punctual)
+            decision = workflow.fire_due(ticket, envs.setdefault((flow.key, flow.version), env), until)
         except Unavailable:
             raise
         except Exception as error:  # its own fault, not the batch's
