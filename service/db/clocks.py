@@ -27,7 +27,7 @@ CLAIM = """
         ORDER BY next_fire_at LIMIT $3),
     ticket AS MATERIALIZED (
         SELECT ticket_id, min(next_fire_at) AS due_at FROM due GROUP BY ticket_id ORDER BY due_at, ticket_id)
-    SELECT t.id, d.due_at FROM ticket d JOIN tickets t ON t.id = d.ticket_id
+    SELECT t.id, d.due_at, (SELECT min(due_at) FROM ticket) AS oldest FROM ticket d JOIN tickets t ON t.id = d.ticket_id
     ORDER BY d.due_at, d.ticket_id LIMIT $2 FOR NO KEY UPDATE OF t SKIP LOCKED
 """
 LOOK_AHEAD = 6
@@ -47,9 +47,10 @@ async def moment(tx: Tx, now_sql: str) -> Any:
     return await tx.row(f"SELECT clock_timestamp() AS database, {now_sql} AS now")
 
 
-async def claim(tx: Tx, now: datetime, limit: int) -> list[tuple[str, datetime]]:
-    """Lock up to `limit` tickets with timers due; each with the due time of its oldest, oldest first."""
-    return [(row["id"], row["due_at"]) for row in await tx.rows(CLAIM, now, limit, limit * LOOK_AHEAD)]
+async def claim(tx: Tx, now: datetime, limit: int) -> list[Any]:
+    """Lock up to `limit` tickets with timers due, oldest first: `id`, `due_at` of its oldest timer, and the `oldest` of
+    all, those that others hold included."""
+    return await tx.rows(CLAIM, now, limit, limit * LOOK_AHEAD)
 
 
 async def claim_suspect(tx: Tx, now: datetime) -> str | None:

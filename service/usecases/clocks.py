@@ -35,6 +35,7 @@ BATCH = 200
 DEAD_AFTER = 10
 WINDOW = timedelta(minutes=5)
 """Nothing fires before what is due five minutes earlier: a batch goes no further from its oldest timer."""
+TURNS, TURN_SECONDS = 20, 0.05
 ENOUGH_RUNGS = 1000
 """A batch stops taking further tickets when it has decided so many: one with hundreds due does not hold up the rest."""
 _moving = asyncio.Lock()
@@ -59,18 +60,31 @@ async def fire_due(house: House, *, limit: int = BATCH, run: Run | None = None) 
 
 
 async def fire_batch(house: House, limit: int, run: Run | None = None) -> Fired:
-    """Fire the oldest of what is due, up to `limit` tickets; suspects excepted."""
+    """Fire the oldest of what is due, up to `limit` tickets; suspects excepted.
+
+    What is due more than five minutes after the oldest waits for who holds that: for a second, not for ever.
+    """
+    for _ in range(TURNS):
+        fired = await _fire_batch(house, limit, run, in_turn=True)
+        if fired is not None:
+            return fired
+        await asyncio.sleep(TURN_SECONDS)
+    return await _fire_batch(house, limit, run, in_turn=False) or NOTHING
+
+
+async def _fire_batch(house: House, limit: int, run: Run | None, *, in_turn: bool) -> Fired | None:
+    """None: all that could be taken has to wait its turn."""
     ids: list[str] = []
     try:
         async with house.db.transaction(SYSTEM, timed=False) as tx:
             started, timed = clock.monotonic(), await _now(house, tx, run)
-            if timed is None:
+            claimed = await timers.claim(timed, timed.now, limit) if timed is not None else []
+            if timed is None or not claimed:
                 return NOTHING
-            claimed = await timers.claim(timed, timed.now, limit)
-            until = min(timed.now, claimed[0][1] + WINDOW) if claimed else timed.now
-            ids = [ticket_id for ticket_id, due_at in claimed if due_at <= until]
+            until = min(timed.now, claimed[0]["oldest" if in_turn else "due_at"] + WINDOW)
+            ids = [row["id"] for row in claimed if row["due_at"] <= until]
             if not ids:
-                return NOTHING
+                return None
             async with run.holding(ids) if run is not None else nullcontext():
                 firings, failed = await _fire(house, timed, ids, until=until)
     except Busy:
