@@ -112,9 +112,9 @@ async def test_t12_ten_rolling_restarts_of_the_workers_lose_nothing(stage: Stage
         group.create_task(load(stage, told, seed=121, flows=60, seconds=8))
         for n in range(10):
             name = WORKERS[n % 2]
-            await poll_for(lambda name=name: takes_sigterm(stage.supervisor.pid(name)), 20)
+            await poll_for(lambda name=name: takes_sigterm(stage.supervisor.pid(name)), 60)
             pid = stage.kill(name, signal.SIGTERM)
-            await poll_for(lambda name=name, pid=pid: stage.supervisor.pid(name) != pid, 12)
+            await poll_for(lambda name=name, pid=pid: stage.supervisor.pid(name) != pid, 30)
     ended = [line for line in stage.told[before:] if "ended with code" in line or "was killed" in line]
     assert len(ended) == 10
     assert all("worker" in line and "ended with code 0;" in line for line in ended), ended
