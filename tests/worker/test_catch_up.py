@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -111,7 +112,7 @@ async def test_digests_come_once_per_recipient_and_minute_however_many_workers_r
     ):
         pumps = [Pump(house) for house in (city.house, two, three)]
         tasks = [
-            asyncio.create_task(pump.run(lambda h=house, p=pump: keep_time(h, p.worker, jobs(h))))  # type: ignore[misc]
+            asyncio.create_task(pump.run(*(partial(keep_time, house, pump.worker, job) for job in jobs(house))))
             for pump, house in zip(pumps, (city.house, two, three), strict=True)
         ]
         try:
