@@ -36,7 +36,8 @@ BATCH = 200
 DEAD_AFTER = 10
 WINDOW = timedelta(minutes=5)
 """Nothing fires before what is due five minutes earlier: a batch goes no further from its oldest timer."""
-TURNS, TURN_SECONDS = 20, 0.05
+TURNS, TURN_SECONDS = 300, 0.05
+"""15 s: as long as a pump that is silent still counts as alive."""
 ENOUGH_RUNGS = 1000
 """A batch stops taking further tickets when it has decided so many: one with hundreds due does not hold up the rest."""
 _moving = asyncio.Lock()
@@ -63,7 +64,7 @@ async def fire_due(house: House, *, limit: int = BATCH, run: Run | None = None) 
 async def fire_batch(house: House, limit: int, run: Run | None = None) -> Fired:
     """Fire the oldest of what is due, up to `limit` tickets; suspects excepted.
 
-    What is due more than five minutes after the oldest that a pump has in hand waits for it: a second, not for ever.
+    What is due more than five minutes after the oldest that a living pump has in hand waits for it.
     """
     # at first anybody's hold counts: a pump that has just taken tickets has yet to write down that it did
     for after in ("oldest", *["in_hand"] * TURNS):
