@@ -35,7 +35,8 @@ BATCH = 200
 DEAD_AFTER = 10
 WINDOW = timedelta(minutes=5)
 """Nothing fires before what is due five minutes earlier: a batch goes no further from its oldest timer."""
-TURNS, TURN_SECONDS = 20, 0.05
+TURNS, TURN_SECONDS = 300, 0.05
+"""15 s: as long as a pump that is silent still counts as alive."""
 ENOUGH_RUNGS = 1000
 """A batch stops taking further tickets when it has decided so many: one with hundreds due does not hold up the rest."""
 _moving = asyncio.Lock()
@@ -62,26 +63,31 @@ async def fire_due(house: House, *, limit: int = BATCH, run: Run | None = None) 
 async def fire_batch(house: House, limit: int, run: Run | None = None) -> Fired:
     """Fire the oldest of what is due, up to `limit` tickets; suspects excepted.
 
-    What is due more than five minutes after the oldest waits for who holds that: for a second, not for ever.
+    What is due more than five minutes after the oldest that a living pump has in hand waits for it.
     """
-    for _ in range(TURNS):
-        fired = await _fire_batch(house, limit, run, in_turn=True)
+    # at first anybody's hold counts: a pump that has just taken tickets has yet to write down that it did
+    for after in ("oldest", *["in_hand"] * TURNS):
+        fired = await _fire_batch(house, limit, run, after)
         if fired is not None:
             return fired
         await asyncio.sleep(TURN_SECONDS)
-    return await _fire_batch(house, limit, run, in_turn=False) or NOTHING
+    return await _fire_batch(house, limit, run, "due_at") or NOTHING
 
 
-async def _fire_batch(house: House, limit: int, run: Run | None, *, in_turn: bool) -> Fired | None:
-    """None: all that could be taken has to wait its turn."""
+async def _fire_batch(house: House, limit: int, run: Run | None, after: str) -> Fired | None:
+    """`after`: which time of what was claimed the window begins with. None: all that could be taken has to wait."""
     ids: list[str] = []
     try:
         async with house.db.transaction(SYSTEM, timed=False) as tx:
-            started, timed = clock.monotonic(), await _now(house, tx, run)
-            claimed = await timers.claim(timed, timed.now, limit) if timed is not None else []
-            if timed is None or not claimed:
+            moment = await timers.moment(tx, house.db.now_sql)
+            if run is not None and not run.may_fire(moment["database"]):
                 return NOTHING
-            until = min(timed.now, claimed[0]["oldest" if in_turn else "due_at"] + WINDOW)
+            claimed = await timers.claim(tx, moment["now"], limit, moment["database"])
+            if not claimed:
+                return NOTHING
+            # what fires now fires after whatever others fired until it was locked
+            started, timed = clock.monotonic(), replace(tx, now=moment["now"] + claimed[-1]["later"])
+            until = min(timed.now, claimed[0][after] + WINDOW)
             ids = [row["id"] for row in claimed if row["due_at"] <= until]
             if not ids:
                 return None
@@ -102,8 +108,9 @@ async def _fire_batch(house: House, limit: int, run: Run | None, *, in_turn: boo
 async def fire_suspect(house: House, run: Run | None = None) -> Fired:
     """Fire one ticket that failed before or was in hand when a worker died: alone, whatever it does."""
     async with house.db.transaction(SYSTEM, timed=False) as tx:
-        timed = await _now(house, tx, run)
-        ticket_id = None if timed is None else await timers.claim_suspect(timed, timed.now)
+        moment = await timers.moment(tx, house.db.now_sql)
+        held = run is not None and not run.may_fire(moment["database"])
+        ticket_id = None if held else await timers.claim_suspect(tx, moment["now"])
     return NOTHING if ticket_id is None else await _fire_alone(house, ticket_id, run)
 
 
@@ -121,14 +128,6 @@ async def _fire_alone(house: House, ticket_id: str, run: Run | None) -> Fired:
     for why in failed.values():
         await _set_aside(house, ticket_id, why)
     return _fired(1, firings, clock.monotonic() - started)
-
-
-async def _now(house: House, tx: Tx, run: Run | None) -> Tx | None:
-    """The transaction with its time; None while the clock gate is held."""
-    moment = await timers.moment(tx, house.db.now_sql)
-    if run is not None and not run.may_fire(moment["database"]):
-        return None
-    return replace(tx, now=moment["now"])
 
 
 async def _fire(

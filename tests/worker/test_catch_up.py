@@ -13,6 +13,7 @@ import pytest
 from service.core.periods import Every
 from service.usecases import audit, clocks, delivery, notices
 from service.usecases.periodic import Job, run_due
+from service.usecases.runs import Run
 from service.worker.periodic import jobs, keep_time
 from service.worker.pump import Pump
 from tests.conftest import City, opened_house
@@ -23,7 +24,9 @@ HOUR = 3600
 
 
 async def drain(city: City, limit: int = 200) -> None:
-    while (await clocks.fire_due(city.house, limit=limit)).tickets:
+    run = Run(city.house)
+    await run.begin()
+    while (await clocks.fire_due(city.house, limit=limit, run=run)).tickets:
         pass
 
 
