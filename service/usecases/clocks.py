@@ -35,7 +35,7 @@ BATCH = 200
 DEAD_AFTER = 10
 WINDOW = timedelta(minutes=5)
 """Nothing fires before what is due five minutes earlier: a batch goes no further from its oldest timer."""
-TURNS, TURN_SECONDS = 300, 0.05
+TURNS, TURN_SECONDS, LOOKS = 300, 0.05, 5
 """15 s: as long as a pump that is silent still counts as alive."""
 ENOUGH_RUNGS = 1000
 """A batch stops taking further tickets when it has decided so many: one with hundreds due does not hold up the rest."""
@@ -65,32 +65,43 @@ async def fire_batch(house: House, limit: int, run: Run | None = None) -> Fired:
 
     What is due more than five minutes after the oldest that a living pump has in hand waits for it.
     """
-    # at first anybody's hold counts: a pump that has just taken tickets has yet to write down that it did
-    for after in ("oldest", *["in_hand"] * TURNS):
-        fired = await _fire_batch(house, limit, run, after)
-        if fired is not None:
+    seen: list[str] = []
+    for _ in range(TURNS):
+        fired = await _fire_batch(house, limit, run, WINDOW)
+        if isinstance(fired, Fired):
             return fired
+        # a pump that has just taken a ticket has yet to write down that it did, so one look proves nothing
+        seen = [*seen, fired.ticket_id] if not fired.in_hand else []
+        if len(seen) >= LOOKS and len(set(seen[-LOOKS:])) == 1:
+            break  # a person is at work on it: the others need not wait
         await asyncio.sleep(TURN_SECONDS)
-    return await _fire_batch(house, limit, run, "due_at") or NOTHING
+    fired = await _fire_batch(house, limit, run, None)
+    return fired if isinstance(fired, Fired) else NOTHING
 
 
-async def _fire_batch(house: House, limit: int, run: Run | None, after: str) -> Fired | None:
-    """`after`: which time of what was claimed the window begins with. None: all that could be taken has to wait."""
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """Somebody holds all that is due within the window; `ticket_id` has the oldest timer."""
+
+    ticket_id: str
+    in_hand: bool
+
+
+async def _fire_batch(house: House, limit: int, run: Run | None, window: timedelta | None) -> Fired | _Waiting:
     ids: list[str] = []
     try:
         async with house.db.transaction(SYSTEM, timed=False) as tx:
             moment = await timers.moment(tx, house.db.now_sql)
             if run is not None and not run.may_fire(moment["database"]):
                 return NOTHING
-            claimed = await timers.claim(tx, moment["now"], limit, moment["database"])
+            claimed = await timers.claim(tx, moment["now"], limit, moment["database"], window)
             if not claimed:
-                return NOTHING
+                oldest = await timers.oldest_due(tx, moment["now"]) if window is not None else None
+                return _Waiting(oldest["ticket"], oldest["in_hand"]) if oldest is not None else NOTHING
             # what fires now fires after whatever others fired until it was locked
             started, timed = clock.monotonic(), replace(tx, now=moment["now"] + claimed[-1]["later"])
-            until = min(timed.now, claimed[0][after] + WINDOW)
+            until = min(timed.now, claimed[0]["due_at" if window is None else "oldest"] + WINDOW)
             ids = [row["id"] for row in claimed if row["due_at"] <= until]
-            if not ids:
-                return None
             async with run.holding(ids) if run is not None else nullcontext():
                 firings, failed = await _fire(house, timed, ids, until=until)
     except Busy:
