@@ -18,7 +18,7 @@ from service.db import clocks as timers
 from service.db import tickets
 from service.db.session import Database
 from service.db.vault import Vault
-from service.usecases import approvals, clocks, intake, joining, publishing, reviews
+from service.usecases import approvals, calendars, clocks, intake, integrity, joining, publishing, reviews
 from service.usecases import tickets as work
 from service.usecases.answers import Answer, Call
 from service.usecases.house import House
@@ -94,6 +94,19 @@ class Real:
 
     async def measure(self, measure: str, step: str, who: str, form: Mapping[str, Any]) -> None:
         await reviews.act_on_measure(self.house, actor(who), measure, step, form, CALL)
+
+    async def publish(self, calendar: Mapping[str, Any]) -> None:
+        """A new version of the calendar: looked at, published, and every open clock counted anew (T9)."""
+        who, reason = actor("admin"), "the notice of the next year"
+        seen = await calendars.publish(self.house, who, calendar, reason, None, dry_run=True)
+        await calendars.publish(self.house, who, calendar, reason, seen["preview"])
+        while await calendars.recount_some(self.house):
+            pass
+
+    async def unsound(self) -> list[str]:
+        """What the service's own check finds wrong with what is stored."""
+        report = await integrity.check(self.house)
+        return [repr(finding) for finding in report.findings if finding.offending]
 
     async def explain(self, ticket: str, clock: str) -> dict[str, Any]:
         return await work.explanation(self.house, actor("dispatcher"), ticket, clock)

@@ -37,7 +37,8 @@ gaps = st.one_of(
     st.integers(1, 9).map(lambda n: timedelta(days=n)),
     st.integers(10, 40).map(lambda n: timedelta(days=n)),
 )
-starts = st.integers(0, 3 * 365 * 24 * 60).map(lambda n: datetime(2024, 1, 1, tzinfo=UTC) + timedelta(minutes=n))
+START = datetime(2024, 1, 1, tzinfo=UTC)
+starts = st.integers(0, 3 * 365 * 24 * 60).map(lambda n: START + timedelta(minutes=n))
 which = st.integers(0, 999)
 Running = Callable[[Awaitable[Any]], Any]
 
@@ -132,6 +133,7 @@ def test_the_city_is_as_the_model_says_after_each_step_of_any_history(
         real = runner.run(city.__aenter__())
         try:
             run_state_machine_as_test(lambda: City(runner.run, real, rules), settings=shape)  # type: ignore[no-untyped-call]
+            runner.run(Mirror(real, rules, START).check())
         finally:
             runner.run(city.__aexit__(None, None, None))
             runner.run(database.__aexit__(None, None, None))
