@@ -26,7 +26,7 @@ from tests.conftest import KEY, actor
 
 BASE = datetime(2020, 1, 1, tzinfo=UTC)
 CALL = Call("simulation", None, b"")
-OLD_TICKETS_REST = "UPDATE clocks SET next_fire_at = NULL"
+OLD_TICKETS_REST = "UPDATE clocks SET next_fire_at = NULL, dead_at = $1 WHERE next_fire_at IS NOT NULL"
 FIRINGS = "SELECT ticket_id, clock_id, rung, due_at, fired_at, outcome FROM firings WHERE ticket_id = ANY($1::uuid[])"
 NUMBERED = """
     SELECT ticket_id, count(*) AS n, min(seq) AS first, max(seq) AS last FROM events
@@ -60,9 +60,9 @@ class Real:
         await clocks.advance(self.house, actor("admin"), to, None)
 
     async def forget(self) -> None:
-        """The tickets of another history rest: their timers are nobody's business any more."""
+        """The tickets of another history rest: their timers are given up, as if they had failed too often."""
         async with self.house.db.transaction(SYSTEM) as tx:
-            await tx.execute(OLD_TICKETS_REST)
+            await tx.execute(OLD_TICKETS_REST, tx.now)
 
     async def pump(self, hands: int = 1) -> None:
         """Fire until nothing is due, with several pumps at once."""
