@@ -304,7 +304,7 @@ def _reclassify(t: Ticket, leg: Leg | None, form: Form, now: datetime) -> None:
         granted = promise.granted(t.rules.clock(old, promise.name))
         amount = promise.amount if granted == "decision" else budget_of(t.rules.clock(flow, promise.name), granted)
         waits = [request for request, delays in overtaken if promise.name in delays]
-        t.bind(promise, amount, promise.anchor, now, waits)
+        t.bind(promise, amount, promise.anchor, now, t.rules.days, waits)
 
 
 def merge(merged: Ticket, survivor: Ticket, now: datetime) -> None:
@@ -323,9 +323,9 @@ def _take_over(t: Ticket, promise: Promise, other: Promise, now: datetime) -> No
 
     def due(amount: Amount) -> datetime:
         added = promise.added if amount.measure == promise.amount.measure else 0
-        return t.rules.days.due(anchor, Amount(amount.measure, amount.size + added), promise.pauses())
+        return promise.days.due(anchor, Amount(amount.measure, amount.size + added), promise.pauses())
 
-    t.bind(promise, min(promise.amount, other.amount, key=due), anchor, now)
+    t.bind(promise, min(promise.amount, other.amount, key=due), anchor, now, promise.days)
 
 
 def split_off(whole: Ticket, domain: str, lead: str, co_handlers: list[str], now: datetime) -> Ticket:
@@ -335,7 +335,7 @@ def split_off(whole: Ticket, domain: str, lead: str, co_handlers: list[str], now
     source = [p for p in whole.promises if p.name == "resolve"][-1]
     [promise] = part.running("resolve")
     promise.stops = [Stop(s.kind, s.start, s.end) for s in source.stops if s.end is not None and s.kind != "held"]
-    part.bind(promise, promise.amount, source.anchor, now)
+    part.bind(promise, promise.amount, source.anchor, now, part.rules.days)
     part.reckon()
     return part
 

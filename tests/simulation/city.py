@@ -11,10 +11,12 @@ import argparse
 import asyncio
 import heapq
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 from itertools import count
 from random import Random
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -40,8 +42,12 @@ START = datetime(2024, 1, 1, tzinfo=UTC)
 class City:
     """Whose turn it is: a heap of (when, what, which ticket)."""
 
-    def __init__(self, mirror: Mirror, rng: Random, years: float, tickets: int) -> None:
+    def __init__(
+        self, mirror: Mirror, rng: Random, years: float, tickets: int, notices: dict[int, Mapping[str, Any]]
+    ) -> None:
         self.mirror, self.rng, self.end = mirror, rng, mirror.now + years * YEAR
+        self.notices = notices
+        """The calendar as it stands once the notice of a year is out, by year."""
         self.born: dict[str, datetime] = {}
         self.open_since: dict[str, datetime] = {}
         self.open_time = timedelta()
@@ -51,6 +57,8 @@ class City:
             self._at(self._by_day(mirror.now + rng.random() * (self.end - mirror.now)), "a request")
         self._at(mirror.now, "the pump")
         self._at(mirror.now + WEEK, "a week")
+        for year in self.notices:
+            self._at(datetime(year - 1, 11, 5 + self.below(20), 3, tzinfo=UTC), "a notice", str(year))
 
     def below(self, n: int) -> int:
         return self.rng.randrange(n)
@@ -77,6 +85,8 @@ class City:
                 await self._visit(name)
             elif what == "the pump":
                 await self._pump()
+            elif what == "a notice":
+                await self.mirror.publish(self.notices[int(name)])
             else:
                 await self.mirror.compare(sorted(self.mirror.touched), self.below)
                 self._at(when + WEEK, "a week")
@@ -86,6 +96,7 @@ class City:
         names = list(self.mirror.models)
         for first in range(0, len(names), 200):
             await self.mirror.compare(names[first : first + 200], self.below)
+        await self.mirror.check()
         self.open_time += sum((self.end - since for since in self.open_since.values()), timedelta())
         yield self.end
 
@@ -158,17 +169,26 @@ class City:
 
 async def simulate(dsn: str, seed: int, years: float, tickets: int, console: Console) -> City:
     folder = read_folder(WORKFLOWS)
-    rules = Rules(folder.workflows, folder.calendars["cn-jinan"])
-    async with opened(dsn, folder) as real:
+    whole = folder.calendars["cn-jinan"]
+    official = [int(year) for year, block in whole["years"].items() if block["status"] == "official"]
+    notices = {year: _known_in(whole, year) for year in official if year > START.year}
+    at_first = _known_in(whole, START.year)
+    rules = Rules(folder.workflows, at_first)
+    async with opened(dsn, replace(folder, calendars={**folder.calendars, "cn-jinan": at_first})) as real:
         mirror = Mirror(real, rules, START)
         await mirror.begin()
-        city = City(mirror, Random(seed), years, tickets)
+        city = City(mirror, Random(seed), years, tickets, notices)
         columns = [TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %")]
         with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
             task = progress.add_task("", total=(city.end - mirror.now) / DAY)
             async for now in city.live():
                 progress.update(task, completed=(now - START) / DAY, description=f"{now:%Y-%m-%d}")
         return city
+
+
+def _known_in(calendar: Mapping[str, Any], last: int) -> dict[str, Any]:
+    """The calendar before the notices of later years were out."""
+    return {**calendar, "years": {year: block for year, block in calendar["years"].items() if int(year) <= last}}
 
 
 def main() -> int:

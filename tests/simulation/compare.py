@@ -59,11 +59,11 @@ def _of_the_clocks(model: Ticket, stored: Stored) -> Iterator[str]:
     yield from _unequal("number of clocks", len(model.promises), len(stored.clocks))
     yield from _unequal("clocks", sorted(promises), sorted(real))
     for key in promises.keys() & real.keys():
-        for difference in _of_a_clock(promises[key], real[key], model):
+        for difference in _of_a_clock(promises[key], real[key]):
             yield f"{key[0]} {key[1]}: {difference}"
 
 
-def _of_a_clock(promise: Promise, clock: Clock, model: Ticket) -> Iterator[str]:
+def _of_a_clock(promise: Promise, clock: Clock) -> Iterator[str]:
     yield from _unequal("state", promise.state, str(clock.state))
     yield from _unequal("anchor", promise.anchor, clock.anchor)
     yield from _unequal("measure", promise.amount.measure, str(clock.measure))
@@ -82,7 +82,7 @@ def _of_a_clock(promise: Promise, clock: Clock, model: Ticket) -> Iterator[str]:
         )
         yield from _unequal("held at", promise.held_at, clock.held_at)
         yield from _unequal("next step", min((at for at, _ in promise.ladder), default=None), clock.next_fire_at)
-        provisional = model.rules.days.is_provisional(promise.due, promise.amount.measure)
+        provisional = promise.days.is_provisional(promise.due, promise.amount.measure)
         yield from _unequal("provisional", provisional, clock.provisional)
 
 

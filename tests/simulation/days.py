@@ -52,6 +52,9 @@ class Days:
         official = {int(year) for year, block in data["years"].items() if block["status"] == "official"}
         self.horizon = date(next(y for y in sorted(official) if y + 1 not in official), 12, 31)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Days:
+        return self  # nothing of it changes
+
     def _office(self, day: date) -> tuple[Span, ...]:
         """The office intervals of a date: a notice wins over the weekday; a make-up day is like a Monday."""
         week = self._data["week"]

@@ -52,6 +52,8 @@ class Promise:
     family: str
     anchor: datetime
     amount: Amount
+    days: Days
+    """The calendar that it was started under (T2), until a newer one is published for it (T9)."""
     about: str | None = None
     """The leg, request, opinion or measure that it belongs to."""
     added: int = 0
@@ -90,29 +92,29 @@ class Promise:
         spans = [(s.start, s.end or s.cap) for s in self.stops if s.kind != "held"]
         return [(start, end) for start, end in spans if end is not None]
 
-    def reckon(self, days: Days, steps: list[Step], deciding: bool) -> None:
+    def reckon(self, steps: list[Step], deciding: bool) -> None:
         """Work out the due time and the ladder. `deciding`: what was asked in time is undecided, so no red (T7)."""
-        self.recount(days)
+        self.recount()
         left = [step for step in steps if step.name not in self.fired and (step.warns or not deciding)]
         firsts = {step.series or step.name: step for step in reversed(left)}
-        ladder = [(self.at(step, days), step) for step in left if firsts[step.series or step.name] is step]
+        ladder = [(self.at(step), step) for step in left if firsts[step.series or step.name] is step]
         self.ladder = [] if self.stopped else ladder
 
-    def recount(self, days: Days) -> None:
-        self.due = days.due(self.anchor, self.total, self.pauses())
+    def recount(self) -> None:
+        self.due = self.days.due(self.anchor, self.total, self.pauses())
 
-    def at(self, step: Step, days: Days) -> datetime:
+    def at(self, step: Step) -> datetime:
         """When a step stands; never before the anchor. A share of whole days is rounded up, of hours down."""
         if step.kind == "due":
             return self.due
         if step.kind == "share":
             whole = self.total.size * step.share
             size = -(-whole // 100) if self.amount.in_days else whole // 100
-            return days.due(self.anchor, Amount(self.amount.measure, size), self.pauses())
+            return self.days.due(self.anchor, Amount(self.amount.measure, size), self.pauses())
         assert step.offset is not None
         if step.kind == "before":
-            return max(self.anchor, days.away(self.due, step.offset, -1))
-        return days.away(max(self.due, self.escalates_from or self.due), step.offset, 1)
+            return max(self.anchor, self.days.away(self.due, step.offset, -1))
+        return self.days.away(max(self.due, self.escalates_from or self.due), step.offset, 1)
 
     def granted(self, rule: Rule) -> str:
         """Whose amount it is: the `whole` budget of this policy, the one of `rework`, or what a `decision` set.
@@ -140,11 +142,11 @@ class Promise:
             stop.close(at)
         self.ended, self.ended_at, self.ladder = how, at, []
 
-    def excuse(self, days: Days, asked: datetime, decided: datetime) -> None:
+    def excuse(self, asked: datetime, decided: datetime) -> None:
         """T7: the time between asking and deciding never turns the clock red; only where it would have."""
-        if self.breached_at is None and days.due(self.anchor, self.total, self.pauses()) < decided:
+        if self.breached_at is None and self.days.due(self.anchor, self.total, self.pauses()) < decided:
             self.stops.append(Stop("awaiting_decision", asked, decided))
-            self.recount(days)
+            self.recount()
 
 
 def steps_of(rule: Rule) -> list[Step]:

@@ -13,6 +13,7 @@ from tests.conftest import UNROUTED, request_body
 from tests.simulation import acts, docket
 from tests.simulation.acts import ACTS
 from tests.simulation.compare import JINAN, differences, unexplained
+from tests.simulation.days import Days
 from tests.simulation.model import Rules, Ticket
 from tests.simulation.real import Real
 
@@ -82,6 +83,14 @@ class Mirror:
                 known = len(ticket.fired)
                 ticket.catch_up(self.now, timers=True)
                 self._tell(name, f"{how}: {', '.join(f'{f.clock[0]} {f.rung}' for f in ticket.fired[known:])}")
+
+    async def publish(self, calendar: Mapping[str, Any]) -> None:
+        """The notice of a year comes out: a new version of the calendar reaches every open clock."""
+        await self.real.publish(calendar)
+        self.rules.days = Days(calendar)
+        for name, ticket in self.models.items():
+            if ticket.count_anew(self.now):
+                self._tell(name, "counted anew by a new calendar")
 
     # --- tickets
 
@@ -213,6 +222,11 @@ class Mirror:
                 found = unexplained(await self.real.explain(ticket_id, clock.id), clock)
             if found:
                 self._fail(name, found)
+
+    async def check(self) -> None:
+        """The service's own check of what is stored finds nothing wrong."""
+        if found := await self.real.unsound():
+            raise Different("\n".join(found))
 
     def _tell(self, name: str, what: str) -> None:
         self.touched.add(name)

@@ -95,7 +95,11 @@ class Rules:
 
     def __init__(self, workflows: Mapping[str, Any], calendar: Mapping[str, Any]) -> None:
         self.flows, self.days = workflows, Days(calendar)
+        """The newest calendar; older promises may keep an older one."""
         self.steps = cache(self._steps)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Rules:
+        return self
 
     def clock(self, flow: str, name: str) -> Rule:
         rule: Rule = self.flows[flow]["clocks"][name]
@@ -165,7 +169,7 @@ class Ticket:
         first = self.next_step_at()
         if first is None or first > now:
             return self
-        later = deepcopy(self, {id(self.rules): self.rules})
+        later = deepcopy(self)
         later.catch_up(now, timers=timers)
         return later
 
@@ -207,7 +211,7 @@ class Ticket:
 
     def reckon(self) -> None:
         for promise in self.running():
-            promise.reckon(self.rules.days, self.rules.steps(self.flow, promise.name), self.deciding(promise))
+            promise.reckon(self.rules.steps(self.flow, promise.name), self.deciding(promise))
 
     def deciding(self, promise: Promise) -> bool:
         """T7: whether a request that was asked in time and is undecided keeps this clock from turning red."""
@@ -232,7 +236,7 @@ class Ticket:
         anchor = leg.dispatched_at if leg else now
         if rule.get("anchor") == "received_at" and not again:
             anchor = self.received_at
-        promise = Promise(name, cycle, family, anchor, amount, leg.name if leg else about)
+        promise = Promise(name, cycle, family, anchor, amount, self.rules.days, leg.name if leg else about)
         promise.first_due = self.rules.days.due(anchor, promise.amount, [])
         last = [p for p in self.promises if p.name == name and not p.open]
         if how == "continue" and last:
@@ -272,7 +276,7 @@ class Ticket:
     def finish(self, promise: Promise, how: str, at: datetime) -> None:
         """It ends, and with it a pause that was still open: its due time for ever is what the ledger gives (T2)."""
         promise.end(how, at)
-        promise.recount(self.rules.days)
+        promise.recount()
 
     def _breached_at_birth(self, promise: Promise) -> None:
         """Late before any timer could look, as it ends in the very act that made it so."""
@@ -283,7 +287,7 @@ class Ticket:
         for promise in self.running(*names):
             if promise.stopped == "paused":
                 promise.go_on(now)
-                promise.recount(self.rules.days)
+                promise.recount()
 
     def withdraw_requests(self, now: datetime) -> None:
         """Requests that no longer matter; the time of waiting for them is not charged to the unit (T7)."""
@@ -295,12 +299,18 @@ class Ticket:
     def excuse(self, request: Request, now: datetime) -> None:
         for promise in self.running():
             if promise.name in self.delays(request.kind):
-                promise.excuse(self.rules.days, request.asked, now)
+                promise.excuse(request.asked, now)
 
     # --- a promise made anew (T8, T11)
 
     def bind(
-        self, promise: Promise, amount: Amount, anchor: datetime, now: datetime, overtaken: list[Request] | None = None
+        self,
+        promise: Promise,
+        amount: Amount,
+        anchor: datetime,
+        now: datetime,
+        days: Days,
+        overtaken: list[Request] | None = None,
     ) -> None:
         """Count by another budget or anchor, with every stop of the ledger kept; what happened before stays a fact.
 
@@ -313,15 +323,15 @@ class Ticket:
         ]
         if amount.measure != promise.amount.measure:
             promise.added = 0  # units are types: days granted do not turn into hours
-        promise.amount, promise.anchor = amount, anchor
+        promise.amount, promise.anchor, promise.days = amount, anchor, days
         for request in overtaken or []:
-            promise.excuse(self.rules.days, request.asked, now)
-        days, steps = self.rules.days, self.rules.steps(self.flow, promise.name)
-        promise.due = days.due(anchor, promise.total, promise.pauses())
+            promise.excuse(request.asked, now)
+        steps = self.rules.steps(self.flow, promise.name)
+        promise.recount()
         promise.first_due = days.due(anchor, amount, promise.pauses())
         passed = promise.due < min([ran_until, *asked])
         late = passed and promise.breached_at is None
-        left = [(promise.at(step, days), step) for step in steps if step.name not in promise.fired]
+        left = [(promise.at(step), step) for step in steps if step.name not in promise.fired]
         for at, step in left:
             if (step.warns and at <= ran_until) or (late and step.kind == "due"):
                 promise.fired[step.name] = at
@@ -330,6 +340,21 @@ class Ticket:
             promise.breached_at = now
         if late or (passed and any(step.kind == "after" and at <= ran_until for at, step in left)):
             promise.escalates_from = now  # escalation from now on, no burst of old steps
+
+    def count_anew(self, now: datetime) -> bool:
+        """T9: the open clocks by the newest calendar; what its due time and steps leave alone is only written to it."""
+        self.catch_up(now)
+        older = [p for p in self.running() if p.days is not self.rules.days]
+        for promise in older:
+            due, first = promise.due, min((at for at, _ in promise.ladder), default=None)
+            old, promise.days = promise.days, self.rules.days
+            promise.reckon(self.rules.steps(self.flow, promise.name), self.deciding(promise))
+            fires = min((at for at, _ in promise.ladder), default=None)
+            if promise.due != due or (fires is not None and fires != first and fires <= now):
+                promise.days = old
+                self.bind(promise, promise.amount, promise.anchor, now, self.rules.days)
+        self.reckon()
+        return bool(older)
 
     # --- the ticket
 

@@ -18,7 +18,7 @@ from service.db import clocks as timers
 from service.db import tickets
 from service.db.session import Database
 from service.db.vault import Vault
-from service.usecases import approvals, clocks, intake, joining, publishing, reviews
+from service.usecases import approvals, calendars, clocks, intake, integrity, joining, publishing, reviews
 from service.usecases import tickets as work
 from service.usecases.answers import Answer, Call
 from service.usecases.house import House
@@ -26,7 +26,7 @@ from tests.conftest import KEY, actor
 
 BASE = datetime(2020, 1, 1, tzinfo=UTC)
 CALL = Call("simulation", None, b"")
-OLD_TICKETS_REST = "UPDATE clocks SET next_fire_at = NULL"
+OLD_TICKETS_REST = "UPDATE clocks SET next_fire_at = NULL, dead_at = $1 WHERE next_fire_at IS NOT NULL"
 FIRINGS = "SELECT ticket_id, clock_id, rung, due_at, fired_at, outcome FROM firings WHERE ticket_id = ANY($1::uuid[])"
 NUMBERED = """
     SELECT ticket_id, count(*) AS n, min(seq) AS first, max(seq) AS last FROM events
@@ -60,9 +60,9 @@ class Real:
         await clocks.advance(self.house, actor("admin"), to, None)
 
     async def forget(self) -> None:
-        """The tickets of another history rest: their timers are nobody's business any more."""
+        """The tickets of another history rest: their timers are given up, as if they had failed too often."""
         async with self.house.db.transaction(SYSTEM) as tx:
-            await tx.execute(OLD_TICKETS_REST)
+            await tx.execute(OLD_TICKETS_REST, tx.now)
 
     async def pump(self, hands: int = 1) -> None:
         """Fire until nothing is due, with several pumps at once."""
@@ -94,6 +94,19 @@ class Real:
 
     async def measure(self, measure: str, step: str, who: str, form: Mapping[str, Any]) -> None:
         await reviews.act_on_measure(self.house, actor(who), measure, step, form, CALL)
+
+    async def publish(self, calendar: Mapping[str, Any]) -> None:
+        """A new version of the calendar: looked at, published, and every open clock counted anew (T9)."""
+        who, reason = actor("admin"), "the notice of the next year"
+        seen = await calendars.publish(self.house, who, calendar, reason, None, dry_run=True)
+        await calendars.publish(self.house, who, calendar, reason, seen["preview"])
+        while await calendars.recount_some(self.house):
+            pass
+
+    async def unsound(self) -> list[str]:
+        """What the service's own check finds wrong with what is stored."""
+        report = await integrity.check(self.house)
+        return [repr(finding) for finding in report.findings if finding.offending]
 
     async def explain(self, ticket: str, clock: str) -> dict[str, Any]:
         return await work.explanation(self.house, actor("dispatcher"), ticket, clock)
