@@ -28,6 +28,8 @@ from service.usecases.house import House
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+NICENESS = 5
+
 
 def vault_of(settings: Settings) -> Vault:
     """The key from the settings, or one made once in the data folder."""
@@ -120,6 +122,8 @@ async def run_worker(settings: Settings) -> None:
             # without a receiver nobody waits: the sweeper marks the rows in large batches
             return await deliver() if sender is not None else 0
 
+        # on a machine that both share, who waits at the door goes before a timer that is a second late
+        os.nice(NICENESS)
         # what lives until the end need not be looked through by every collection
         gc.collect()
         gc.freeze()

@@ -82,6 +82,10 @@ def demo(
         except show.DemoFailed as error:
             err.print(f"[red]The demo stopped:[/] {error}")
             raise typer.Exit(1) from None
+        report = _checked(running.settings)
+        _show_verdict(report)
+        if report.offending:
+            raise typer.Exit(1)
         if not exit_:
             running.stay()
 
@@ -156,19 +160,21 @@ def check(
 
     Exit code: **0** nothing offends, **1** something does, **2** it could not be checked.
     """
-    settings = _needs_database()
-
-    async def run() -> integrity.Report:
-        async with bootstrap.open_house(settings) as house:
-            return await integrity.check(house, lambda n: err.print(f"{n} tickets…", end="\r"))
-
-    report = asyncio.run(run())
+    report = _checked(_needs_database())
     if as_json:
         print(json.dumps(report.as_dict(), ensure_ascii=False, indent=2))
     else:
         _show_report(report)
     if report.offending:
         raise typer.Exit(1)
+
+
+def _checked(settings: Settings) -> integrity.Report:
+    async def run() -> integrity.Report:
+        async with bootstrap.open_house(settings) as house:
+            return await integrity.check(house, lambda n: err.print(f"{n} tickets…", end="\r"))
+
+    return asyncio.run(run())
 
 
 @app.command("settings")
@@ -223,8 +229,14 @@ def _show_report(report: integrity.Report) -> None:
     for found in report.findings:
         for where, reason in found.first:
             print(f"{found.code}: {where}: {reason}")
-    print(f"{report.tickets} tickets, {report.clocks} clocks, {report.offending} offending; timers set aside:"
-          f" {report.set_aside}, given up: {report.dead}")  # fmt: skip
+    _show_verdict(report)
+
+
+def _show_verdict(report: integrity.Report) -> None:
+    print(f"check 核对: {report.tickets} tickets, {report.clocks} clocks, {report.offending} offending;"
+          f" timers set aside: {report.set_aside}, given up: {report.dead}")  # fmt: skip
+    for calendar, year in report.calendars_missing.items():
+        print(f"calendar {calendar}: {year} is not published, due times in it are provisional ({year}年放假安排未发布)")
     if not report.pump_at_work:
         print("I1 was not judged: no pump is at work, timers wait for one")
 

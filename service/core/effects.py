@@ -174,7 +174,9 @@ def _pause(draft: Draft, arg: Mapping[str, Any]) -> None:
     approval = draft.approval
     at = approval.requested_at if approval and arg.get("from") == "requested" else draft.now
     kind = arg.get("kind") or draft.form.get("kind", "paused")
-    caps = draft.open_clocks(arg["cap"]) if "cap" in arg else []
+    # a pause that was asked for never lasts longer than it was granted for, whether or not the workflow says so again
+    cap = arg.get("cap", "pause_cap" if approval else None)
+    caps = draft.open_clocks(cap) if cap else []
     until = caps[0].due_at if caps else None
     for name in arg["clocks"]:
         for clock in draft.open_clocks(name):

@@ -33,9 +33,9 @@ async def affected(tx: Tx, scope: Scope, page: int = 20_000) -> AsyncIterator[li
         yield rows
 
 
-async def tickets_to_recount(tx: Tx, scope: Scope, limit: int) -> list[str]:
-    rows = await tx.rows(f"SELECT DISTINCT c.ticket_id FROM clocks c WHERE {COUNTED_BY} LIMIT $5", *scope, limit)  # noqa: S608
-    return [row["ticket_id"] for row in rows]
+async def tickets_to_recount(tx: Tx, scope: Scope, limit: int, but: Sequence[str]) -> list[str]:
+    sql = f"SELECT DISTINCT c.ticket_id FROM clocks c WHERE {COUNTED_BY} AND c.ticket_id <> ALL($6::uuid[]) LIMIT $5"  # noqa: S608
+    return [row["ticket_id"] for row in await tx.rows(sql, *scope, limit, list(but))]
 
 
 async def count_affected(tx: Tx, scope: Scope) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from service.db.session import Tx
@@ -27,7 +27,9 @@ CLAIM = """
         ORDER BY next_fire_at LIMIT $3),
     ticket AS MATERIALIZED (
         SELECT ticket_id, min(next_fire_at) AS due_at FROM due GROUP BY ticket_id ORDER BY due_at, ticket_id)
-    SELECT t.id, d.due_at FROM ticket d JOIN tickets t ON t.id = d.ticket_id
+    SELECT t.id, d.due_at, (SELECT min(due_at) FROM ticket) AS oldest, clock_timestamp() - $4::timestamptz AS later
+    FROM ticket d JOIN tickets t ON t.id = d.ticket_id
+    WHERE $5::interval IS NULL OR d.due_at <= (SELECT min(due_at) FROM ticket) + $5
     ORDER BY d.due_at, d.ticket_id LIMIT $2 FOR NO KEY UPDATE OF t SKIP LOCKED
 """
 LOOK_AHEAD = 6
@@ -47,9 +49,23 @@ async def moment(tx: Tx, now_sql: str) -> Any:
     return await tx.row(f"SELECT clock_timestamp() AS database, {now_sql} AS now")
 
 
-async def claim(tx: Tx, now: datetime, limit: int) -> list[tuple[str, datetime]]:
-    """Lock up to `limit` tickets with timers due; each with the due time of its oldest, oldest first."""
-    return [(row["id"], row["due_at"]) for row in await tx.rows(CLAIM, now, limit, limit * LOOK_AHEAD)]
+async def claim(tx: Tx, now: datetime, limit: int, database: datetime, window: timedelta | None) -> list[Any]:
+    """Lock up to `limit` tickets with timers due, oldest first; none that is due more than `window` after the oldest.
+
+    Each with its `id`, the `due_at` of its oldest timer, the `oldest` of all that are due, whoever holds it, and how much
+    `later` than the reading `database` it was locked.
+    """
+    return await tx.rows(CLAIM, now, limit, limit * LOOK_AHEAD, database, window)
+
+
+async def oldest_due(tx: Tx, now: datetime) -> Any:
+    """The `ticket` of the oldest due timer, and whether a living pump has it `in_hand`; None when nothing is due."""
+    return await tx.row(
+        """SELECT c.ticket_id AS ticket, c.ticket_id IN (
+             SELECT unnest(batch) FROM pump_runs WHERE heartbeat_at > clock_timestamp() - interval '15 seconds') AS in_hand
+           FROM clocks c WHERE next_fire_at <= $1 AND attempts = 0 AND crashes = 0 ORDER BY next_fire_at LIMIT 1""",
+        now,
+    )
 
 
 async def claim_suspect(tx: Tx, now: datetime) -> str | None:

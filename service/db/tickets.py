@@ -134,6 +134,8 @@ async def save(
         row = _state_row(ticket)
         batch.setdefault("tickets", []).append({**intake, **row} if intake else row)
         for name in CHILDREN:
+            if getattr(ticket, name) is getattr(decision.before, name):
+                continue
             before = {id(c) for c in getattr(decision.before, name)}
             changed = [c for c in getattr(ticket, name) if id(c) not in before]
             if changed:

@@ -13,6 +13,9 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Any
 
+import structlog
+from pydantic_core import to_json
+
 from service.core import clocks, recounting
 from service.core.access import require
 from service.core.calendar import FIRST, LAST, WEEKDAYS, Calendar, CalendarError
@@ -20,15 +23,17 @@ from service.core.calendar_data import overlay
 from service.core.errors import Conflict, Invalid, NotFound, PreviewRequired
 from service.core.history import canonical
 from service.core.model import SYSTEM, Actor
-from service.db import audit, tickets
+from service.db import audit, batches, tickets
 from service.db import calendars as stored
 from service.db import clocks as timers
 from service.db import definitions as published
 from service.db.calendars import Scope
-from service.db.session import Tx
+from service.db.session import Tx, Unavailable
 from service.usecases import views
+from service.usecases.answers import Answer, Call, once
 from service.usecases.house import House
 
+log = structlog.get_logger()
 SHOWN_MOVES = 50
 BATCH = 200
 SETTLE_SECONDS = 10
@@ -103,12 +108,8 @@ async def year(house: House, key: str, number: int, version: int | None) -> dict
 def _year_of(calendar: Calendar, number: int, told: Mapping[str, Any] | None) -> dict[str, Any]:
     start = date(number, 1, 1)
     length = (date(number, 12, 31) - start).days + 1
-    days = [calendar.day(start + timedelta(days=n)) for n in range(length)]
-    rows = [
-        {"date": d.date.isoformat(), "weekday": WEEKDAYS[d.date.weekday()], "works": d.works,
-         "intervals": [list(pair) for pair in d.intervals], "rule": d.rule, "name": d.name, "notice": d.notice}
-        for d in days
-    ]  # fmt: skip
+    days = [start + timedelta(days=n) for n in range(length)]
+    rows = [{"date": d.isoformat(), "weekday": WEEKDAYS[d.weekday()], **_day(calendar, d)} for d in days]
     provisional = calendar.horizon is None or number > calendar.horizon.year
     return {
         "calendar": {"key": calendar.key, "version": calendar.version},
@@ -116,7 +117,7 @@ def _year_of(calendar: Calendar, number: int, told: Mapping[str, Any] | None) ->
         "status": (told or {}).get("status"),
         "notice": (told or {}).get("notice"),
         "provisional": provisional,
-        "working_days": sum(d.works for d in days),
+        "working_days": sum(calendar.is_working_day(d) for d in days),
         "days": rows,
     }
 
@@ -163,34 +164,53 @@ class Moves:
         }
 
 
-async def publish(
-    house: House, actor: Actor, data: Mapping[str, Any], reason: str, preview: str | None, *, dry_run: bool = False
-) -> dict[str, Any]:
-    """Publish a version of a calendar, or with `dry_run` only tell what it would move.
+@dataclass(frozen=True, slots=True)
+class Proposed:
+    """A version that somebody wants. `preview`: the word of the preview that was looked at; `dry_run`: only tell."""
 
-    Raises Invalid (the data), PreviewRequired (it moves due times and `preview` does not name what would be moved now).
+    calendar: Mapping[str, Any]
+    reason: str
+    preview: str | None = None
+    dry_run: bool = False
+
+
+async def publish(house: House, actor: Actor, wanted: Proposed, call: Call) -> Answer:
+    """201 with the new version; 200 for `dry_run` (what it would move) and for what is in force already.
+
+    Raises Invalid (the data), PreviewRequired (it moves due times and `preview` does not name this version).
     """
     require(actor, "definitions:write")
-    body = _whole(house, data)
-    async with house.db.transaction(actor) as tx:
+    body = _whole(house, wanted.calendar)
+
+    async def work(tx: Tx) -> Answer:
         await published.lock(tx)
         version = await published.next_version(tx, "calendar", body["key"])
-        if not dry_run and await published.is_newest(tx, "calendar", body["key"], body):
-            return {"key": body["key"], "version": version - 1, "changed": False}
-        calendar = Calendar.compile(body, version)
-        moves = await _moves(house, tx, calendar)
-        word = hashlib.sha256(canonical([body, version])).hexdigest()[:32]
-        told = {**moves.as_dict(), "key": calendar.key, "version": version, "preview": word}
-        if dry_run:
-            return told
-        if moves.moved and preview != word:
-            raise PreviewRequired(f"{moves.moved} of {moves.clocks} open clocks would be due at another time.", **told)
-        await publish_version(tx, body, actor.subject, reason)
+        if not wanted.dry_run and await published.is_newest(tx, "calendar", body["key"], body):
+            return Answer(200, to_json({"key": body["key"], "version": version - 1, "changed": False}))
+        told = await _preview(house, tx, body, version)
+        if wanted.dry_run:
+            return Answer(200, to_json(told))
+        if told["moved"] and wanted.preview != told["preview"]:
+            moved = f"{told['moved']} of {told['clocks']} open clocks would be due at another time."
+            raise PreviewRequired(moved, **told)
+        await publish_version(tx, body, actor.subject, wanted.reason)
         for other in _overlays(house, body):
-            await publish_version(tx, other, actor.subject, f"{calendar.key} has a new version: {reason}")
-        await audit.write(tx, house.new_id(), "calendar.published", None, {"key": calendar.key, "version": version})
+            await publish_version(tx, other, actor.subject, f"{body['key']} has a new version: {wanted.reason}")
+        what = {"key": body["key"], "version": version}
+        await audit.write(tx, house.new_id(), "calendar.published", None, what)
+        return Answer(201, to_json({**what, "changed": True, "moves": told}))
+
+    answer = await once(house, actor, call, work)
     await house.refresh()
-    return {"key": calendar.key, "version": version, "changed": True, "moves": told}
+    return answer
+
+
+async def _preview(house: House, tx: Tx, body: Mapping[str, Any], version: int) -> dict[str, Any]:
+    calendar = Calendar.compile(body, version)
+    moves = await _moves(house, tx, calendar)
+    word = hashlib.sha256(canonical([body, version])).hexdigest()[:32]
+    days = _changed_days(house.rules.newest_calendars.get(calendar.key), calendar, tx.now)
+    return {**moves.as_dict(), "key": calendar.key, "version": version, "preview": word, "days": days}
 
 
 async def publish_version(tx: Tx, body: Mapping[str, Any], by: str, reason: str) -> int | None:
@@ -250,6 +270,25 @@ def _due_us(clock: Any, calendar: Calendar) -> int:
     return round(clocks.due(clock, calendar).timestamp() * 1_000_000)
 
 
+def _changed_days(before: Calendar | None, after: Calendar, now: datetime) -> list[dict[str, Any]]:
+    """The days of last year to three years ahead on which the two do not work alike, as they were and as they will be."""
+    if before is None:
+        return []
+    start = date(max(FIRST.year, after.local_date(now).year - 1), 1, 1)
+    days = [start + timedelta(days=n) for n in range(5 * 365)]
+    return [
+        {"date": d.isoformat(), "before": _day(before, d), "after": _day(after, d)}
+        for d in days
+        if d <= LAST and before.day(d).intervals != after.day(d).intervals
+    ]
+
+
+def _day(calendar: Calendar, day: date) -> dict[str, Any]:
+    told = calendar.day(day)
+    intervals = [list(pair) for pair in told.intervals]
+    return {"works": told.works, "intervals": intervals, "rule": told.rule, "name": told.name, "notice": told.notice}
+
+
 def _add_up(moves: Moves, found: list[tuple[Any, int]], now: datetime, house: House) -> None:
     moves.clocks += len(found)
     for row, due_us in found:
@@ -291,35 +330,49 @@ async def retire(house: House, actor: Actor, key: str) -> None:
 # --- re-projection ----------------------------------------------------------------------------------------------------
 
 
-async def recount_some(house: House, *, limit: int = BATCH) -> int:
-    """One batch of one running re-projection; how many tickets were looked at (0: nothing is left to do now)."""
+async def recount_some(house: House, unreadable: set[str] | None = None, *, limit: int = BATCH) -> int:
+    """One batch of one running re-projection; how many tickets were looked at (0: nothing is left to do now).
+
+    Tickets that cannot be read or counted go into `unreadable` and are passed over from then on: the others are counted.
+    """
+    skipped = unreadable if unreadable is not None else set()
     async with house.db.transaction(SYSTEM) as tx:
         for row in await stored.running(tx):
             calendar = await house.calendar_version(tx, row["key"], row["version"])
-            ids = await stored.tickets_to_recount(tx, _scope(calendar), limit)
+            ids = await stored.tickets_to_recount(tx, _scope(calendar), limit, sorted(skipped))
             if ids:
-                return await _recount(house, tx, calendar, row["reason"], ids)
+                return await _recount(house, tx, calendar, row["reason"], ids, skipped)
             if tx.now - row["started_at"] > timedelta(seconds=SETTLE_SECONDS):
                 await stored.finish(tx, row["key"], row["version"])
     return 0
 
 
-async def _recount(house: House, tx: Tx, calendar: Calendar, reason: str, ids: list[str]) -> int:
+async def _recount(house: House, tx: Tx, calendar: Calendar, reason: str, ids: list[str], skipped: set[str]) -> int:
     """Under the tickets' locks: who is held by somebody is waited for, as any writer would."""
     ids = await timers.lock_free(tx, ids, wait=True)
     tx = replace(tx, now=await tx.value(f"SELECT {house.db.now_sql}"))
+    loaded = await batches.load(tx, ids)
+    broken = dict(loaded.broken)
     decisions, same, moved = [], [], 0
-    for found in (await tickets.load(tx, ids)).values():
-        flow = await house.rules_of(tx, found.ticket)
-        env = house.env(tx, flow, found.ticket.district)
-        decision, unmoved = recounting.recount(found.ticket, calendar, reason, env)
+    for ticket in loaded.tickets:
+        try:
+            env = house.env(tx, await house.rules_of(tx, ticket), ticket.district)
+            decision, unmoved = recounting.recount(ticket, calendar, reason, env)
+        except Unavailable:
+            raise
+        except Exception as error:  # its own fault: the others are counted
+            broken[ticket.id] = error
+            continue
         if decision.events or decision.firings:
             decisions.append(decision)
-        before = {c.id: c.calendar_version for c in found.ticket.clocks}
+        before = {c.id: c.calendar_version for c in ticket.clocks}
         moved += sum(
-            1 for c in decision.after.clocks if c.open and before.get(c.id, c.calendar_version) != c.calendar_version
+            c.open and before.get(c.id, c.calendar_version) != c.calendar_version for c in decision.after.clocks
         )
         same += [(c.id, c.calendar_key, c.calendar_version, c.provisional, c.next_fire_at) for c in unmoved]
+    for ticket_id, why in broken.items():
+        log.error("a ticket cannot be counted by the new calendar", ticket=ticket_id, error=repr(why))
+    skipped.update(broken)
     await tickets.save(tx, decisions, house.new_id)
     await stored.repin(tx, same)
     await stored.advance(tx, calendar.key, calendar.version, len(same) + moved, moved)

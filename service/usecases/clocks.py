@@ -35,6 +35,8 @@ BATCH = 200
 DEAD_AFTER = 10
 WINDOW = timedelta(minutes=5)
 """Nothing fires before what is due five minutes earlier: a batch goes no further from its oldest timer."""
+TURNS, TURN_SECONDS, LOOKS = 300, 0.05, 5
+"""15 s: as long as a pump that is silent still counts as alive."""
 ENOUGH_RUNGS = 1000
 """A batch stops taking further tickets when it has decided so many: one with hundreds due does not hold up the rest."""
 _moving = asyncio.Lock()
@@ -59,18 +61,47 @@ async def fire_due(house: House, *, limit: int = BATCH, run: Run | None = None) 
 
 
 async def fire_batch(house: House, limit: int, run: Run | None = None) -> Fired:
-    """Fire the oldest of what is due, up to `limit` tickets; suspects excepted."""
+    """Fire the oldest of what is due, up to `limit` tickets; suspects excepted.
+
+    What is due more than five minutes after the oldest that a living pump has in hand waits for it.
+    """
+    seen: list[str] = []
+    for _ in range(TURNS):
+        fired = await _fire_batch(house, limit, run, WINDOW)
+        if isinstance(fired, Fired):
+            return fired
+        # a pump that has just taken a ticket has yet to write down that it did, so one look proves nothing
+        seen = [*seen, fired.ticket_id] if not fired.in_hand else []
+        if len(seen) >= LOOKS and len(set(seen[-LOOKS:])) == 1:
+            break  # a person is at work on it: the others need not wait
+        await asyncio.sleep(TURN_SECONDS)
+    fired = await _fire_batch(house, limit, run, None)
+    return fired if isinstance(fired, Fired) else NOTHING
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """Somebody holds all that is due within the window; `ticket_id` has the oldest timer."""
+
+    ticket_id: str
+    in_hand: bool
+
+
+async def _fire_batch(house: House, limit: int, run: Run | None, window: timedelta | None) -> Fired | _Waiting:
     ids: list[str] = []
     try:
         async with house.db.transaction(SYSTEM, timed=False) as tx:
-            started, timed = clock.monotonic(), await _now(house, tx, run)
-            if timed is None:
+            moment = await timers.moment(tx, house.db.now_sql)
+            if run is not None and not run.may_fire(moment["database"]):
                 return NOTHING
-            claimed = await timers.claim(timed, timed.now, limit)
-            until = min(timed.now, claimed[0][1] + WINDOW) if claimed else timed.now
-            ids = [ticket_id for ticket_id, due_at in claimed if due_at <= until]
-            if not ids:
-                return NOTHING
+            claimed = await timers.claim(tx, moment["now"], limit, moment["database"], window)
+            if not claimed:
+                oldest = await timers.oldest_due(tx, moment["now"]) if window is not None else None
+                return _Waiting(oldest["ticket"], oldest["in_hand"]) if oldest is not None else NOTHING
+            # what fires now fires after whatever others fired until it was locked
+            started, timed = clock.monotonic(), replace(tx, now=moment["now"] + claimed[-1]["later"])
+            until = min(timed.now, claimed[0]["due_at" if window is None else "oldest"] + WINDOW)
+            ids = [row["id"] for row in claimed if row["due_at"] <= until]
             async with run.holding(ids) if run is not None else nullcontext():
                 firings, failed = await _fire(house, timed, ids, until=until)
     except Busy:
@@ -88,8 +119,9 @@ async def fire_batch(house: House, limit: int, run: Run | None = None) -> Fired:
 async def fire_suspect(house: House, run: Run | None = None) -> Fired:
     """Fire one ticket that failed before or was in hand when a worker died: alone, whatever it does."""
     async with house.db.transaction(SYSTEM, timed=False) as tx:
-        timed = await _now(house, tx, run)
-        ticket_id = None if timed is None else await timers.claim_suspect(timed, timed.now)
+        moment = await timers.moment(tx, house.db.now_sql)
+        held = run is not None and not run.may_fire(moment["database"])
+        ticket_id = None if held else await timers.claim_suspect(tx, moment["now"])
     return NOTHING if ticket_id is None else await _fire_alone(house, ticket_id, run)
 
 
@@ -107,14 +139,6 @@ async def _fire_alone(house: House, ticket_id: str, run: Run | None) -> Fired:
     for why in failed.values():
         await _set_aside(house, ticket_id, why)
     return _fired(1, firings, clock.monotonic() - started)
-
-
-async def _now(house: House, tx: Tx, run: Run | None) -> Tx | None:
-    """The transaction with its time; None while the clock gate is held."""
-    moment = await timers.moment(tx, house.db.now_sql)
-    if run is not None and not run.may_fire(moment["database"]):
-        return None
-    return replace(tx, now=moment["now"])
 
 
 async def _fire(

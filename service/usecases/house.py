@@ -83,7 +83,7 @@ class House:
             if self.catalog is not None and self.catalog.stamp == stamp:
                 return
             rows = await stored.newest(tx)
-        self.catalog = compile_catalog(rows, stamp)
+        self.catalog = compile_catalog(rows, stamp, self._workflows, self._calendars)
         for flow in self.catalog.newest.values():
             self._workflows[flow.key, flow.version] = flow
         for calendar in self.catalog.newest_calendars.values():
@@ -150,14 +150,23 @@ class House:
         )
 
 
-def compile_catalog(rows: list[Any], stamp: int) -> Catalog:
-    """Newest stored definitions -> compiled values."""
+def compile_catalog(
+    rows: list[Any],
+    stamp: int,
+    workflows: Mapping[tuple[str, int], Workflow],
+    known: Mapping[tuple[str, int], Calendar],
+) -> Catalog:
+    """Newest stored definitions -> compiled values; `workflows` and `known` calendars are not compiled again."""
     by_kind: dict[str, dict[str, tuple[int, Any]]] = {}
     for row in rows:
         by_kind.setdefault(row["kind"], {})[row["key"]] = (row["version"], row["body"])
     bodies = {(kind, key): one for kind, keys in by_kind.items() for key, one in keys.items()}
-    flows = {k: compile_workflow(body, v) for k, (v, body) in by_kind.get("workflow", {}).items()}
-    calendars = {k: Calendar.compile(body, v) for k, (v, body) in by_kind.get("calendar", {}).items()}
+    flows = {
+        k: workflows.get((k, v)) or compile_workflow(body, v) for k, (v, body) in by_kind.get("workflow", {}).items()
+    }
+    calendars = {
+        k: known.get((k, v)) or Calendar.compile(body, v) for k, (v, body) in by_kind.get("calendar", {}).items()
+    }
     departments = by_kind["departments"]["city"][1]
     matters = {m["code"]: m for m in by_kind["matters"]["city"][1]["matters"]}
     router = Router(

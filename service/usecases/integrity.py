@@ -68,6 +68,8 @@ class Report:
     dead: int
     pump_at_work: bool
     findings: tuple[Finding, ...]
+    calendars_missing: Mapping[str, int]
+    """Calendar -> the year that it lacks and by now should have: an alarm, not damage."""
 
     @property
     def offending(self) -> int:
@@ -82,6 +84,7 @@ class Report:
             "dead": self.dead,
             "pump_at_work": self.pump_at_work,
             "offending": self.offending,
+            "calendars_missing": dict(self.calendars_missing),
             "rules": [
                 {
                     "rule": f.code,
@@ -122,6 +125,7 @@ async def check(house: House, progress: Callable[[int], None] = lambda _: None) 
         async with house.db.transaction(SYSTEM, readonly=True, snapshot=True) as tx:
             ids = await stored.page(tx, after, PAGE)
             page = await _read(house, tx, ids) if ids else None
+            missing = house.missing_years(tx.now)
         if page is None:
             break
         for case in page.cases:
@@ -134,7 +138,7 @@ async def check(house: House, progress: Callable[[int], None] = lambda _: None) 
         progress(seen)
     findings = [_finding(rule.code, rule.zh, rule.en, tallies[rule.code]) for rule in RULES]
     findings += [await _answers(house, subjects), await _schema(house)]
-    return Report(seen, clocks, aside, dead, at_work, tuple(findings))
+    return Report(seen, clocks, aside, dead, at_work, tuple(findings), missing)
 
 
 @dataclass(frozen=True, slots=True)

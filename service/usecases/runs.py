@@ -44,6 +44,8 @@ class Run:
     worker: str = field(default_factory=clock.worker_name)
     gate: Gate = field(default_factory=Gate)
     skew: timedelta = timedelta()
+    _told: str | None = None
+    """What stands in our row as the reason, so that a release by hand can be told from news we have yet to write."""
     _in_hand: set[str] = field(default_factory=set)
     _written: bool = False
 
@@ -78,16 +80,17 @@ class Run:
         """Say that we live, look at the clock, see whether the gate was closed or released, bury the dead."""
         async with self.house.db.transaction(SYSTEM, timed=False) as tx:
             moment = await timers.moment(tx, self.house.db.now_sql)
-            held_before = self.held
             self.may_fire(moment["database"])
             row = await runs.beat(tx, self.worker, self.skew)
             if row is None:  # we were silent for so long that somebody took us for dead
                 await runs.register(tx, self.worker, self.held)
-            elif held_before is not None and self.held is not None and row["held"] is None:
-                self.gate = self.gate.released(self.watches.read(moment["database"]))
-                log.warning("timers fire again: released by hand", worker=self.worker)
-            elif row["held"] != self.held:
-                await runs.gate(tx, self.worker, self.held)
+            else:
+                if self.held is not None and self._told is not None and row["held"] is None:
+                    self.gate = self.gate.released(self.watches.read(moment["database"]))
+                    log.warning("timers fire again: released by hand", worker=self.worker)
+                if row["held"] != self.held:
+                    await runs.gate(tx, self.worker, self.held)
+        self._told = self.held
         if self.held is None:
             await self._bury()
 

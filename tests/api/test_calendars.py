@@ -60,6 +60,9 @@ async def test_a_version_that_moves_due_times_is_published_only_by_who_has_seen_
     assert (refused.status_code, refused.json()["type"]) == (409, "/problems/preview-required")
     preview = (await publish(city, storm, dry_run=True)).json()
     assert preview["moved"] == refused.json()["moved"] > 0 and preview["earlier"] == 0
+    assert [(d["date"], d["before"]["works"], d["after"]["works"], d["after"]["notice"]) for d in preview["days"]] == [
+        (day, True, False, "市政府令第7号") for day in storm["overrides"]
+    ]
     # resolve, opinion and acceptance of each; contact counts natural hours and moves for nobody
     assert preview["clocks"] == 4 * len(tickets)
     shown = preview["first"][0]
@@ -137,6 +140,32 @@ async def test_people_and_two_workers_at_once_leave_every_clock_on_the_newest_ve
         )
     assert [r["calendar_version"] for r in rows] == [2]
     await sound(city)
+
+
+async def test_a_ticket_that_cannot_be_read_does_not_keep_the_others_from_being_counted(
+    city: City, folder: Folder
+) -> None:
+    bad, *good = [(await city.ticket())["id"] for _ in range(4)]
+    storm = with_days_off(folder, *next_working_days(folder, 2, await today(city)))
+    preview = (await publish(city, storm, dry_run=True)).json()
+    await publish(city, storm, preview=preview["preview"])
+    async with city.house.db.transaction(SYSTEM) as tx:
+        await tx.execute("UPDATE clocks SET segments = '[1]' WHERE ticket_id = $1", bad)
+    unreadable: set[str] = set()
+    while await calendars.recount_some(city.house, unreadable, limit=2):
+        pass
+    assert unreadable == {bad}
+    assert [await calendar_of(city, t) for t in good] == [("cn-jinan", 2)] * 3
+
+
+async def test_a_publication_with_a_key_is_carried_out_once_and_its_answer_given_again(
+    city: City, folder: Folder
+) -> None:
+    body = {"calendar": {**folder.calendars["cn-jinan"], "key": "spare"}, "reason": "r"}
+    key = {"Idempotency-Key": "publish-1"}
+    one, two = [await city.post("/v1/calendars", body, "admin", headers=key) for _ in range(2)]
+    assert (one.status_code, two.status_code, two.content) == (201, 201, one.content)
+    assert two.headers["idempotent-replayed"] == "true"
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,7 @@ def test_the_demo_makes_a_ticket_of_every_line_and_ends_with_the_tables(folder: 
     done = start_demo(folder, "--weeks", "3", "--requests", str(path))
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "28 requests 诉求 → 28 tickets 工单" in done.stdout
+    assert re.search(r"28 tickets, \d+ clocks, 0 offending", done.stdout), "every clock is what its ledger gives (C7)"
     total = re.search(r"total 合计\s*│\s*(\d+) │", done.stdout)
     assert total is not None
     assert int(total[1]) > 0

@@ -25,6 +25,8 @@ ALERT_SECONDS = 15
 
 def faketime_library() -> Path:
     """The library of the development dependency `libfaketime`; skips, visibly, where it cannot be had."""
+    if importlib.util.find_spec("service.core.gate") is None:
+        pytest.skip("there is no clock gate yet")
     found = importlib.util.find_spec("libfaketime")
     if found is None or found.origin is None:
         pytest.skip("libfaketime is not installed (no wheel for this machine): clocks cannot be made to jump")

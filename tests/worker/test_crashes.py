@@ -230,7 +230,9 @@ async def test_a_worker_told_to_stop_finishes_the_batch_at_hand(city: City) -> N
 async def test_a_ticket_read_with_many_others_is_the_ticket_read_alone(city: City) -> None:
     made = [(await city.ticket())["id"] for _ in range(3)]
     await city.act(made[0], "accept", "handler:tax")
-    await city.act(made[0], "request_extension", "handler:tax", days=3, ground="复杂")
+    await city.act(
+        made[0], "request_extension", "handler:tax", days=3, ground="complex_multi_department", reason="复杂"
+    )
     await city.act(made[1], "accept", "handler:tax")
     await city.act(made[1], "escalate", "handler:tax", reason="难")
     await city.advance(advance_by="P20D")
