@@ -180,7 +180,9 @@ def _unlawful(case: Case, clock: Clock) -> Iterator[str | None]:
     if clock.state is ClockState.MET and ended is not None and ended > clock.due_at:
         yield None if _was_deciding(case, clock) else "met after its due time"
     if clock.state is ClockState.BREACHED_MET and ended is not None and breached is not None:
-        yield "ended before its breach" if ended < breached else None
+        # answered, and only then promised anew for an earlier time (T8): met when it was submitted (T10), red from the change
+        anew = any(change["at"] == breached.isoformat() for change in clock.changes)
+        yield "ended before its breach" if ended < breached and not anew else None
     must_be = clock.state in {ClockState.BREACHED_RUNNING, ClockState.BREACHED_MET}
     must_not = clock.state in {ClockState.RUNNING, ClockState.MET}
     yield "breached without an instant" if must_be and breached is None else None

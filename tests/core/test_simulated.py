@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from service.core.model import ClockState
+from service.core import invariants
+from service.core.model import SYSTEM, ClockState
 from tests.builders import (
     DISPATCHER,
     EXTENSION,
@@ -65,3 +66,16 @@ def test_T3_a_reopened_clock_that_goes_on_has_the_whole_budget_of_another_policy
     assert case.clock("resolve").budget == 10
     case.act(DISPATCHER, "reclassify", domain="complaint_report", reason="it is a complaint")
     assert (case.clock("resolve").cycle, case.clock("resolve").budget) == (2, 5)
+
+
+def test_T8_a_reply_under_audit_that_a_stricter_policy_makes_late_is_red_from_the_change_and_met_when_submitted() -> (
+    None
+):
+    case = handled("complaint_report", "2026-09-14 10:00").on("2026-09-16 10:00").act(LEAD, "submit_reply", **REPLY)
+    emergency(case.on("2026-09-16 11:00")).on("2026-09-16 12:00").act(DISPATCHER, "approve_reply")
+    resolve = case.clock("resolve")
+    assert (resolve.state, resolve.ended_at, resolve.breached_at) == (
+        ClockState.BREACHED_MET, at("2026-09-16 10:00"), at("2026-09-16 11:00")
+    )  # fmt: skip
+    looked = invariants.Case(case.ticket, case.env(SYSTEM), None, [], [], frozenset(), [], [], False)
+    assert [why for why in invariants.breach_is_a_fact(looked) if why] == []

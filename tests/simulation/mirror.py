@@ -10,7 +10,7 @@ from typing import Any
 from service.core.errors import JiebanError
 from service.core.model import Ticket as Stored
 from tests.conftest import UNROUTED, request_body
-from tests.simulation import acts, docket
+from tests.simulation import acts, docket, joins
 from tests.simulation.acts import ACTS
 from tests.simulation.compare import JINAN, differences, unexplained
 from tests.simulation.days import Days
@@ -166,11 +166,11 @@ class Mirror:
 
     async def merge(self, name: str, into: str) -> bool:
         merged, survivor = self.models[name].ahead(self.now), self.models[into].ahead(self.now)
-        possible = name != into and acts.may_merge(merged, survivor)
+        possible = name != into and joins.may_merge(merged, survivor)
         work = self.real.join(self.ids[name], "merge", {"into": self.ids[into], "reason": "the same matter"})
         if await self._agree((name, into), f"dispatcher merges {name} into {into}", work, possible):
             self.models[name], self.models[into] = merged, survivor
-            acts.merge(merged, survivor, self.now)
+            joins.merge(merged, survivor, self.now)
         return possible
 
     async def split(self, name: str, domain: str, unit: str) -> bool:
@@ -182,10 +182,10 @@ class Mirror:
             answers.append(await self.real.join(self.ids[name], "split", {"parts": [part], "reason": "two matters"}))
 
         if possible := await self._agree(
-            (name,), f"dispatcher splits off {domain} for {unit}", work(), acts.may_split(whole)
+            (name,), f"dispatcher splits off {domain} for {unit}", work(), joins.may_split(whole)
         ):
             self.models[name] = whole
-            made = acts.split_off(whole, domain, unit, [], self.now)
+            made = joins.split_off(whole, domain, unit, [], self.now)
             part_name = self._known(answers[0]["parts"][-1]["id"], made)
             self._tell(part_name, f"split off {name}: {domain} for {unit}")
         return possible

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
-from tests.simulation import acts
+from tests.simulation import joins
 from tests.simulation.acts import ACTS
 from tests.simulation.mirror import Mirror
 from tests.simulation.model import Ticket
@@ -113,9 +113,9 @@ def _joins(mirror: Mirror, name: str, ticket: Ticket, below: Below) -> list[Move
     others = [n for n, other in mirror.models.items() if n != name and other.open]
     if others:
         into = others[below(len(others))]
-        if acts.may_merge(ticket, mirror.models[into].ahead(mirror.now)):
+        if joins.may_merge(ticket, mirror.models[into].ahead(mirror.now)):
             found.append((2, _merging(mirror, name, into)))
-    if acts.may_split(ticket):
+    if joins.may_split(ticket):
         domain, unit = DOMAINS[below(5)], UNITS[below(3)]
         found.append((1, lambda: mirror.split(name, domain, unit)))
     return found

@@ -98,8 +98,10 @@ class Real:
     async def publish(self, calendar: Mapping[str, Any]) -> None:
         """A new version of the calendar: looked at, published, and every open clock counted anew (T9)."""
         who, reason = actor("admin"), "the notice of the next year"
-        seen = await calendars.publish(self.house, who, calendar, reason, None, dry_run=True)
-        await calendars.publish(self.house, who, calendar, reason, seen["preview"])
+        look = calendars.Proposed(calendar, reason, None, dry_run=True)
+        seen = _shown(await calendars.publish(self.house, who, look, CALL))
+        await calendars.publish(self.house, who, calendars.Proposed(calendar, reason, seen["preview"], False), CALL)
+        await self.house.refresh()
         while await calendars.recount_some(self.house):
             pass
 
