@@ -15,7 +15,6 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-OPEN_CLOCK = "state NOT IN ('met', 'breached_met', 'cancelled')"
 CITY_TABLES = ("calendar_projections", "pump_runs", "cron_slots", "digests")
 COLUMNS = {
     "tickets": (
@@ -43,12 +42,6 @@ def upgrade() -> None:
     aside = "next_fire_at IS NOT NULL AND (attempts > 0 OR crashes > 0)"
     op.create_index("ix_clocks_aside", "clocks", ["next_fire_at"], postgresql_where=sa.text(aside))
     op.create_index("ix_clocks_dead", "clocks", ["dead_at"], postgresql_where=sa.text("dead_at IS NOT NULL"))
-    op.create_index(
-        "ix_clocks_open_calendar",
-        "clocks",
-        ["calendar_key", "calendar_version", "ticket_id"],
-        postgresql_where=sa.text(OPEN_CLOCK),
-    )
     op.create_index("ix_clocks_provisional", "clocks", ["due_at"], postgresql_where=sa.text("provisional"))
     # timers that had failed ten times before this revision were set aside without a date
     op.execute("UPDATE clocks SET dead_at = now() WHERE attempts >= 10 AND next_fire_at IS NULL")
@@ -142,7 +135,7 @@ def _create_tables() -> None:
 def downgrade() -> None:
     for table in ("notices", "digests", "cron_slots", "pump_runs", "calendar_projections"):
         op.drop_table(table)
-    for index in ("ix_clocks_provisional", "ix_clocks_open_calendar", "ix_clocks_dead", "ix_clocks_aside"):
+    for index in ("ix_clocks_provisional", "ix_clocks_dead", "ix_clocks_aside"):
         op.drop_index(index, table_name="clocks")
     for name in ("merged_into", "split_from"):
         op.drop_constraint(op.f(f"fk_tickets_{name}"), "tickets")

@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import asyncpg
+from pydantic_core import from_json
 
 from service.core.access import sees_everything
 from service.core.errors import Busy, JiebanError
@@ -188,7 +189,7 @@ async def _roll_back(connection: Any) -> None:
 
 
 async def _init(connection: Any) -> None:
-    await connection.set_type_codec("jsonb", encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
+    await connection.set_type_codec("jsonb", encoder=json.dumps, decoder=from_json, schema="pg_catalog")
     await connection.set_type_codec("uuid", encoder=str, decoder=str, schema="pg_catalog")
     await connection.execute(f"SET ROLE {APP_ROLE}")
 

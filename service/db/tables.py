@@ -40,7 +40,6 @@ metadata.naming_convention = NAMING
 
 ASIDE = "next_fire_at IS NOT NULL AND (attempts > 0 OR crashes > 0)"
 """A timer that failed, or over which a worker died."""
-OPEN_CLOCK = text("state NOT IN ('met', 'breached_met', 'cancelled')")
 
 
 def _pk() -> Any:
@@ -283,7 +282,6 @@ class ClockRow(SQLModel, table=True):
         Index("ix_clocks_fire", "next_fire_at", postgresql_where=text("next_fire_at IS NOT NULL")),
         Index("ix_clocks_aside", "next_fire_at", postgresql_where=text(ASIDE)),
         Index("ix_clocks_dead", "dead_at", postgresql_where=text("dead_at IS NOT NULL")),
-        Index("ix_clocks_open_calendar", "calendar_key", "calendar_version", "ticket_id", postgresql_where=OPEN_CLOCK),
         Index("ix_clocks_provisional", "due_at", postgresql_where=text("provisional")),
         Index(None, "name", "due_at"),
         Index(None, "assignment_id"),

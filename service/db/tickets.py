@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 from pydantic_core import from_json, to_json
+from sqlalchemy.dialects import postgresql
 
 from service.core import history
 from service.core.calendar import Measure
@@ -55,7 +56,8 @@ _STATE = (
     "workflow_version", "merged_into",
 )  # fmt: skip
 _CONFLICT = {"rounds": "(ticket_id, number)"}
-_INSERT_ONLY = frozenset({"firings", "events", "outbox", "notices", "idempotency", "enterprises"})
+_INSERT_ONLY = frozenset({"clocks", "firings", "events", "outbox", "notices", "idempotency", "enterprises"})
+_POSTGRES = postgresql.dialect()  # type: ignore[no-untyped-call]
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII)
 _NUMBER = re.compile(r"QY[0-9]{15}", re.ASCII)
 
@@ -128,16 +130,19 @@ async def save(
     enterprises). Raises Stale if a ticket changed since it was loaded (it cannot under its lock).
     """
     batch: dict[str, list[Any]] = {name: list(rows) for name, rows in (extra or {}).items()}
-    out = []
+    out, changes = [], _Changes()
     for decision in decisions:
         ticket, events = history.seal(decision.after, decision.events, new_id, recorded_at or tx.now)
         row = _state_row(ticket)
         batch.setdefault("tickets", []).append({**intake, **row} if intake else row)
+        changes.of_ticket(decision.before, ticket)
         for name in CHILDREN:
             if getattr(ticket, name) is getattr(decision.before, name):
                 continue
             before = {id(c) for c in getattr(decision.before, name)}
             changed = [c for c in getattr(ticket, name) if id(c) not in before]
+            if changed and name == "clocks":
+                changed = changes.of_clocks(decision.before.clocks, changed)
             if changed:
                 batch.setdefault(name, []).extend(changed)
         if events:
@@ -151,14 +156,70 @@ async def save(
         out.append(ticket)
     if not out:
         return out
+    columns = (changes.ticket_columns(len(out)), changes.clock_columns(len(out)))
+    if intake is None:
+        batch["tickets"] = [{c: row[c] for c in ("id", *columns[0])} for row in batch["tickets"]]
+    if changes.clocks:
+        batch["changed_clocks"] = [{c: clock.__dict__[c] for c in ("id", *columns[1])} for clock in changes.clocks]
     names = tuple(sorted(batch, key=_ORDER.index))
-    saved = await tx.value(_save_sql(names, intake is not None), *(to_json(batch[n]).decode() for n in names))
+    saved = await tx.value(_save_sql(names, intake is not None, *columns), *(to_json(batch[n]).decode() for n in names))
     if saved != len(out):
         raise Stale("The ticket changed while this was being decided; read it again.")
     return out
 
 
-_ORDER = ["enterprises", "tickets", *CHILDREN, "events", "firings", "outbox", "notices", "idempotency"]
+NARROW_FROM = 20
+"""From so many tickets on only the columns that changed in any of them are written: a statement of its own for each set of
+columns is worth preparing for a batch of timers, not for one act of a person."""
+
+
+class _Changes:
+    """Which columns of the tickets and of the clocks that are there already a batch changes."""
+
+    def __init__(self) -> None:
+        self.clocks: list[Clock] = []
+        self._of_tickets, self._of_clocks = {*_ALWAYS}, set[str]()
+
+    def of_ticket(self, before: Ticket, after: Ticket) -> None:
+        self._of_tickets |= _differing(before, after).intersection(_STATE)
+
+    def of_clocks(self, before: Iterable[Clock], changed: Iterable[Clock]) -> list[Clock]:
+        """Take note of what is there already; gives the clocks that are new."""
+        known, fresh = {c.id: c for c in before}, []
+        for clock in changed:
+            if clock.id in known:
+                self.clocks.append(clock)
+                self._of_clocks |= _differing(known[clock.id], clock)
+            else:
+                fresh.append(clock)
+        return fresh
+
+    def ticket_columns(self, tickets: int) -> tuple[str, ...]:
+        return tuple(sorted(self._of_tickets)) if tickets >= NARROW_FROM else _STATE
+
+    def clock_columns(self, tickets: int) -> tuple[str, ...]:
+        if not self.clocks:
+            return ()
+        return tuple(sorted(self._of_clocks)) if tickets >= NARROW_FROM else _CLOCK_COLUMNS
+
+
+def _differing(before: Any, after: Any) -> set[str]:
+    old = before.__dict__
+    return {name for name, value in after.__dict__.items() if value is not old[name] and value != old[name]}
+
+
+_ALWAYS = ("updated_at", "next_due_at", "version", "last_seq", "head_hash")
+_ORDER = [
+    "enterprises",
+    "tickets",
+    *CHILDREN,
+    "changed_clocks",
+    "events",
+    "firings",
+    "outbox",
+    "notices",
+    "idempotency",
+]
 _ROWS: Mapping[str, type[Any]] = {
     "enterprises": tables.Enterprise,
     "tickets": tables.TicketRow,
@@ -175,27 +236,44 @@ _SKIP = {
 }
 
 
+_CLOCK_COLUMNS = tuple(f.name for f in fields(Clock) if f.name not in {"id", "ticket_id"})
+
+
+def _typed(table: str, number: int, columns: Sequence[str]) -> str:
+    """Parameter `number` as rows of the id and these columns: nothing else is parsed."""
+    types = {c.name: c.type.compile(dialect=_POSTGRES) for c in _ROWS[table].__table__.columns}
+    listed = ", ".join(f"{name} {types[name]}" for name in ("id", *columns))
+    return f"json_to_recordset(${number}::text::json) AS r({listed})"
+
+
 @lru_cache(maxsize=256)
-def _save_sql(names: tuple[str, ...], intake: bool) -> str:
+def _save_sql(
+    names: tuple[str, ...], intake: bool, ticket_columns: tuple[str, ...], clock_columns: tuple[str, ...]
+) -> str:
     parts = []
     for n, name in enumerate(names, 1):
-        source = f"json_populate_recordset(NULL::{name}, ${n}::text::json) r"
-        columns = [c.name for c in _ROWS[name].__table__.columns if c.name not in _SKIP.get(name, ())]
         if name == "tickets" and not intake:
-            changes = ", ".join(f"{c} = r.{c}" for c in _STATE)
+            changes = ", ".join(f"{c} = r.{c}" for c in ticket_columns)
             parts.append(
-                f"s_tickets AS (UPDATE tickets t SET {changes} FROM {source}"  # noqa: S608
+                f"s_tickets AS (UPDATE tickets t SET {changes} FROM {_typed(name, n, ticket_columns)}"  # noqa: S608
                 " WHERE t.id = r.id AND t.version = r.version - 1 RETURNING t.id)"
             )
             continue
+        if name == "changed_clocks":
+            # whoever could be decided again has no failures any more
+            well = "attempts = 0, crashes = 0, last_error = NULL, dead_at = NULL"
+            changes = ", ".join([*(f"{c} = r.{c}" for c in clock_columns), well])
+            source = _typed("clocks", n, clock_columns)
+            parts.append(f"s_changed_clocks AS (UPDATE clocks c SET {changes} FROM {source} WHERE c.id = r.id)")  # noqa: S608
+            continue
+        source = f"json_populate_recordset(NULL::{name}, ${n}::text::json) r"
+        columns = [c.name for c in _ROWS[name].__table__.columns if c.name not in _SKIP.get(name, ())]
         listed = ", ".join(columns)
         values = ", ".join(f"r.{c}" for c in columns)
         sql = f"INSERT INTO {name} ({listed}) SELECT {values} FROM {source}"  # noqa: S608
         if name not in _INSERT_ONLY and not intake:
             keys = _CONFLICT.get(name, "(id)")
             changes = ", ".join(f"{c} = excluded.{c}" for c in columns if c not in {"id", "ticket_id"})
-            # whoever could be decided again has no failures any more
-            changes += ", attempts = 0, crashes = 0, last_error = NULL, dead_at = NULL" if name == "clocks" else ""
             sql += f" ON CONFLICT {keys} DO UPDATE SET {changes}"
         parts.append(f"s_{name} AS ({sql}{' RETURNING 1' if name == 'tickets' else ''})")
     return f"WITH {', '.join(parts)} SELECT count(*) FROM s_tickets"  # noqa: S608

@@ -34,6 +34,7 @@ from service.usecases.answers import Answer, Call, once
 from service.usecases.house import House
 
 log = structlog.get_logger()
+NIL = "00000000-0000-0000-0000-000000000000"
 SHOWN_MOVES = 50
 BATCH = 200
 SETTLE_SECONDS = 10
@@ -330,21 +331,39 @@ async def retire(house: House, actor: Actor, key: str) -> None:
 # --- re-projection ----------------------------------------------------------------------------------------------------
 
 
-async def recount_some(house: House, unreadable: set[str] | None = None, *, limit: int = BATCH) -> int:
-    """One batch of one running re-projection; how many tickets were looked at (0: nothing is left to do now).
+@dataclass(slots=True)
+class Walk:
+    """Where a worker is in a re-projection. `unreadable`: tickets that could not be counted, passed over from then on."""
 
-    Tickets that cannot be read or counted go into `unreadable` and are passed over from then on: the others are counted.
-    """
-    skipped = unreadable if unreadable is not None else set()
+    unreadable: set[str] = field(default_factory=set)
+    version: tuple[str, int] | None = None
+    after: str = NIL
+
+
+async def recount_some(house: House, walk: Walk, *, limit: int = BATCH) -> int:
+    """One batch of one running re-projection; how many tickets were looked at (0: nothing is left to do now)."""
     async with house.db.transaction(SYSTEM) as tx:
         for row in await stored.running(tx):
+            if walk.version != (row["key"], row["version"]):
+                walk.version, walk.after = (row["key"], row["version"]), NIL
             calendar = await house.calendar_version(tx, row["key"], row["version"])
-            ids = await stored.tickets_to_recount(tx, _scope(calendar), limit, sorted(skipped))
+            ids = await _next(tx, calendar, walk, limit)
             if ids:
-                return await _recount(house, tx, calendar, row["reason"], ids, skipped)
+                walk.after = ids[-1]
+                return await _recount(house, tx, calendar, row["reason"], ids, walk.unreadable)
             if tx.now - row["started_at"] > timedelta(seconds=SETTLE_SECONDS):
                 await stored.finish(tx, row["key"], row["version"])
     return 0
+
+
+async def _next(tx: Tx, calendar: Calendar, walk: Walk, limit: int) -> list[str]:
+    """From where the walk is; at the end once more from the beginning, for what was begun behind it."""
+    scope, passed = _scope(calendar), sorted(walk.unreadable)
+    ids = await stored.tickets_to_recount(tx, scope, walk.after, limit, passed)
+    if not ids and walk.after != NIL:
+        walk.after = NIL
+        ids = await stored.tickets_to_recount(tx, scope, NIL, limit, passed)
+    return ids
 
 
 async def _recount(house: House, tx: Tx, calendar: Calendar, reason: str, ids: list[str], skipped: set[str]) -> int:

@@ -31,7 +31,7 @@ from service.usecases.house import House
 from service.usecases.runs import Run
 
 log = structlog.get_logger()
-BATCH = 200
+BATCH = 400
 DEAD_AFTER = 10
 WINDOW = timedelta(minutes=5)
 """Nothing fires before what is due five minutes earlier: a batch goes no further from its oldest timer."""

@@ -17,10 +17,10 @@ LOOK_SECONDS = 1.0
 
 async def recount(house: House) -> None:
     """Look for a running re-projection every second or so and carry it on, until cancelled."""
-    unreadable: set[str] = set()
+    walk = calendars.Walk()
     while True:
         try:
-            while await calendars.recount_some(house, unreadable):
+            while await calendars.recount_some(house, walk):
                 pass
         except JiebanError as error:
             log.warning("clocks could not be counted anew; trying again", error=repr(error))

@@ -31,8 +31,8 @@ def with_days_off(folder: Folder, *days: date) -> dict[str, Any]:
 
 
 async def recount(city: City) -> int:
-    done = 0
-    while n := await calendars.recount_some(city.house):
+    done, walk = 0, calendars.Walk()
+    while n := await calendars.recount_some(city.house, walk):
         done += n
     return done
 
@@ -124,7 +124,8 @@ async def test_people_and_two_workers_at_once_leave_every_clock_on_the_newest_ve
     await publish(city, storm, preview=preview["preview"])
 
     async def worker(house: Any) -> None:
-        while await calendars.recount_some(house, limit=4):
+        walk = calendars.Walk()
+        while await calendars.recount_some(house, walk, limit=4):
             pass
 
     async with opened_house(city.dsn, sandbox=True) as other:
@@ -151,10 +152,10 @@ async def test_a_ticket_that_cannot_be_read_does_not_keep_the_others_from_being_
     await publish(city, storm, preview=preview["preview"])
     async with city.house.db.transaction(SYSTEM) as tx:
         await tx.execute("UPDATE clocks SET segments = '[1]' WHERE ticket_id = $1", bad)
-    unreadable: set[str] = set()
-    while await calendars.recount_some(city.house, unreadable, limit=2):
+    walk = calendars.Walk()
+    while await calendars.recount_some(city.house, walk, limit=2):
         pass
-    assert unreadable == {bad}
+    assert walk.unreadable == {bad}
     assert [await calendar_of(city, t) for t in good] == [("cn-jinan", 2)] * 3
 
 

@@ -102,7 +102,8 @@ class Real:
         seen = _shown(await calendars.publish(self.house, who, look, CALL))
         await calendars.publish(self.house, who, calendars.Proposed(calendar, reason, seen["preview"], False), CALL)
         await self.house.refresh()
-        while await calendars.recount_some(self.house):
+        walk = calendars.Walk()
+        while await calendars.recount_some(self.house, walk):
             pass
 
     async def unsound(self) -> list[str]:
