@@ -72,9 +72,15 @@ FORCED = """
 """
 
 
-async def page(tx: Tx, after: str, limit: int) -> list[str]:
+async def last_ticket(tx: Tx) -> str | None:
+    """The id of the newest ticket."""
+    return await tx.value("SELECT id FROM tickets ORDER BY id DESC LIMIT 1")  # type: ignore[no-any-return]
+
+
+async def page(tx: Tx, after: str, upto: str, limit: int) -> list[str]:
     """Ids of tickets in their order."""
-    return [r["id"] for r in await tx.rows("SELECT id FROM tickets WHERE id > $1 ORDER BY id LIMIT $2", after, limit)]
+    rows = await tx.rows("SELECT id FROM tickets WHERE id > $1 AND id <= $2 ORDER BY id LIMIT $3", after, upto, limit)
+    return [r["id"] for r in rows]
 
 
 async def pump_at_work(tx: Tx) -> bool:

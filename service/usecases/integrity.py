@@ -116,16 +116,20 @@ class _Tally:
 
 
 async def check(house: House, progress: Callable[[int], None] = lambda _: None) -> Report:
-    """Judge every ticket; `progress` is told how many have been looked at. Raises Unavailable."""
+    """Judge every ticket that is there at the start; `progress` is told how many have been looked at. Raises Unavailable.
+
+    What comes in meanwhile is left to the next check: it would be chased for as long as it comes.
+    """
     tallies = {rule.code: _Tally() for rule in RULES}
     subjects: set[str] = set()
     seen, clocks, aside, dead, at_work = 0, 0, 0, 0, True
     after = "00000000-0000-0000-0000-000000000000"
+    async with house.db.transaction(SYSTEM, readonly=True) as tx:
+        last, missing = await stored.last_ticket(tx) or after, house.missing_years(tx.now)
     while True:
         async with house.db.transaction(SYSTEM, readonly=True, snapshot=True) as tx:
-            ids = await stored.page(tx, after, PAGE)
+            ids = await stored.page(tx, after, last, PAGE)
             page = await _read(house, tx, ids) if ids else None
-            missing = house.missing_years(tx.now)
         if page is None:
             break
         for case in page.cases:
