@@ -344,7 +344,9 @@ def _withdraw_open(draft: Draft, _: Any) -> None:
 
 
 def _new_round(draft: Draft, _: Any) -> None:
-    _round(draft, ended_at=draft.now)
+    current = draft.ticket.current_round()
+    if current is not None and current.ended_at is None:  # a round that a closing ended keeps its end (P5)
+        _round(draft, ended_at=draft.now)
     draft.set(round=draft.ticket.round + 1)
     draft.put("rounds", Round(draft.ticket.id, draft.ticket.round, draft.now))
     draft.set(counters={**draft.ticket.counters, "callback_attempts": 0})

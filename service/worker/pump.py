@@ -100,9 +100,11 @@ class Pump:
     async def _round(self) -> float:
         """Fire until nothing is due; seconds to sleep."""
         if await self._fire() > 0 and not self._stopping:
-            async with asyncio.TaskGroup() as lanes:
-                for _ in range(LANES):
-                    lanes.create_task(self._lane())
+            # each lane is left to end by itself: what one of them met is told as what it is, not as a group of one
+            ended = await asyncio.gather(*(self._lane() for _ in range(LANES)), return_exceptions=True)
+            for error in ended:
+                if isinstance(error, BaseException):
+                    raise error
         while not self._stopping and self._observed(await clocks.fire_suspect(self._house, self.own)):
             # what is due and suspected of nothing comes first, always
             await self._fire()

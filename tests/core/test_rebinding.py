@@ -62,8 +62,9 @@ def closed(key: str = "project_landing", received: str = "2026-09-14 10:00", rep
 def test_T3_reopened_within_the_callback_window_the_clock_goes_on_and_the_closed_span_is_shown_as_closed() -> None:
     """The complaint it answers: glpi#6902, a reopened ticket counts the time that it was closed."""
     case = closed()
-    first = case.clock("resolve", 1)
+    first, ended = case.clock("resolve", 1), case.ticket.rounds[0].ended_at
     case.on("2026-09-21 10:00").act(HOTLINE, "reopen", reason="the invoice was refused again")
+    assert case.ticket.rounds[0].ended_at == ended, "the round that was closed keeps its end"
     clock = case.clock("resolve")
     assert (clock.cycle, clock.anchor, clock.budget, case.ticket.round) == (2, first.anchor, first.budget, 2)
     [span] = [s for s in clock.segments if s.kind == clocks.CLOSED]
