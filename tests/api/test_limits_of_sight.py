@@ -73,7 +73,7 @@ def _body(reference: str) -> dict[str, object]:
 
 
 async def test_many_timers_of_few_tickets_all_fire_before_the_clock_passes_them(city: City) -> None:
-    for _ in range(70):
+    for _ in range(120):
         await city.ticket()
     moved = await city.advance(advance_by="P12D")
     assert moved["fired"] > clocks.BATCH, "more than one batch has room for"
