@@ -39,6 +39,8 @@ def upgrade() -> None:
             op.add_column(table, column)
     for name in ("merged_into", "split_from"):
         op.create_foreign_key(op.f(f"fk_tickets_{name}"), "tickets", "tickets", [name], ["id"])
+        # whoever deletes a ticket asks for those that point to it: few do
+        op.create_index(f"ix_tickets_{name}", "tickets", [name], postgresql_where=sa.text(f"{name} IS NOT NULL"))
     aside = "next_fire_at IS NOT NULL AND (attempts > 0 OR crashes > 0)"
     op.create_index("ix_clocks_aside", "clocks", ["next_fire_at"], postgresql_where=sa.text(aside))
     op.create_index("ix_clocks_dead", "clocks", ["dead_at"], postgresql_where=sa.text("dead_at IS NOT NULL"))
@@ -138,6 +140,7 @@ def downgrade() -> None:
     for index in ("ix_clocks_provisional", "ix_clocks_dead", "ix_clocks_aside"):
         op.drop_index(index, table_name="clocks")
     for name in ("merged_into", "split_from"):
+        op.drop_index(f"ix_tickets_{name}", table_name="tickets")
         op.drop_constraint(op.f(f"fk_tickets_{name}"), "tickets")
     for table, columns in COLUMNS.items():
         for column in columns:

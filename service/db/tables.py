@@ -190,6 +190,8 @@ class TicketRow(SQLModel, table=True):
         Index("ix_tickets_open_lead", "lead", postgresql_where=text("phase <> 'closed'")),
         Index("ix_tickets_open_phase", "phase", postgresql_where=text("phase <> 'closed'")),
         Index(None, "created_at"),
+        Index("ix_tickets_merged_into", "merged_into", postgresql_where=text("merged_into IS NOT NULL")),
+        Index("ix_tickets_split_from", "split_from", postgresql_where=text("split_from IS NOT NULL")),
         {"postgresql_with": {"fillfactor": 85}},
     )  # fmt: skip
     id: str = _pk()
