@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -64,7 +64,8 @@ async def _split(house: House, tx: Tx, ref: str, form: Mapping[str, Any], if_mat
     joining.check_split(whole.ticket, form, env)
     asked = form["parts"]
     numbers = await tickets.next_numbers(tx, len(asked))
-    parts = [await _part(house, tx, whole, p, n) for p, n in zip(asked, numbers, strict=True)]
+    _check_codes(house, asked)
+    parts = [_part(house, tx, whole, p, n) for p, n in zip(asked, numbers, strict=True)]
     first, *others = joining.split(whole.ticket, form, parts, env)
     [after] = await tickets.save(tx, [first], house.new_id)
     made = len(whole.ticket.facts.get("parts", []))
@@ -92,20 +93,19 @@ async def _env(house: House, tx: Tx, stored: Stored) -> Env:
     return house.env(tx, await house.rules_of(tx, stored.ticket), stored.ticket.district)
 
 
-async def _part(house: House, tx: Tx, whole: Stored, given: Mapping[str, Any], number: int) -> joining.Part:
+def _part(house: House, tx: Tx, whole: Stored, given: Mapping[str, Any], number: int) -> joining.Part:
     """Where a part goes: to the department named, else where the rules send its text."""
     rules, t = house.rules, whole.ticket
-    matter = given.get("matter")
-    _check_codes(house, given)
+    enterprise = whole.row["content"].get("enterprise") or {}
     route = rules.router.route(
         Request(
-            title=str(given.get("title", "")),
-            description=str(given.get("description", "")),
+            title=given["title"],
+            description=given["description"],
             domain=given.get("domain") or t.domain,
-            matter=matter,
+            matter=given.get("matter"),
             district=t.district,
-            industry=(whole.row["content"].get("enterprise") or {}).get("industry"),
-            tier=(whole.row["content"].get("enterprise") or {}).get("tier"),
+            industry=enterprise.get("industry"),
+            tier=enterprise.get("tier"),
             urgency=t.urgency,
         )
     )
@@ -135,14 +135,12 @@ async def _part(house: House, tx: Tx, whole: Stored, given: Mapping[str, Any], n
     return joining.Part(ticket, target, house.env(tx, choice.flow, t.district))
 
 
-def _check_codes(house: House, given: Mapping[str, Any]) -> None:
+def _check_codes(house: House, asked: Sequence[Mapping[str, Any]]) -> None:
     wrong = []
-    if given.get("department") is not None and given["department"] not in house.rules.department_codes:
-        wrong.append(
-            FieldError("/parts/department", "expected the code of a department; GET /v1/departments lists them")
-        )
-    if given.get("matter") is not None and given["matter"] not in house.rules.matter_codes:
-        wrong.append(FieldError("/parts/matter", "expected the code of a matter; GET /v1/matters lists them"))
+    for name, known in (("department", house.rules.department_codes), ("matter", house.rules.matter_codes)):
+        told = f"expected the code of a {name}; GET /v1/{name}s lists them"
+        codes = [(n, part.get(name)) for n, part in enumerate(asked)]
+        wrong += [FieldError(f"/parts/{n}/{name}", told) for n, code in codes if code is not None and code not in known]
     if wrong:
         raise Invalid("A part is not as expected.", wrong)
 
