@@ -29,10 +29,10 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
-from ruamel.yaml import YAML
 
 from service.__main__ import install
 from service.core.calendar import MEASURES, Budget, Calendar, IntArray, Measure
+from service.core.yaml_files import read_yaml
 
 CALENDARS = Path(__file__).resolve().parents[1] / "workflows" / "calendars"
 PEERS_LOCK = Path(__file__).with_name("peers.lock")
@@ -77,9 +77,8 @@ def main() -> None:
 
 
 def load(name: str) -> dict[str, Any]:
-    yaml = YAML(typ="safe", pure=True)
-    data: dict[str, Any] = yaml.load(CALENDARS / f"{name}.yaml")
-    data["years"] = yaml.load(CALENDARS / data.pop("holidays"))["years"]
+    data: dict[str, Any] = read_yaml(CALENDARS / f"{name}.yaml")
+    data["years"] = read_yaml(CALENDARS / data.pop("holidays"))["years"]
     return data
 
 

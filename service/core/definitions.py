@@ -1,8 +1,7 @@
 """Workflow, routing and organisation files: plain data -> checked values.
 
-A file is parsed twice: as plain data (what is stored, hashed and versioned) and with positions, so that an error names
-file, line, path and what was expected. The classes ending in `Doc` are the language itself: they are strict (unknown
-keys are refused) and give the JSON Schema that editors use. `Workflow` is the compiled form that the engine reads.
+What a file may say is `language`'s; `Workflow` is the compiled form that the engine reads. An error names file, line,
+path and what was expected.
 """
 
 from __future__ import annotations
@@ -12,168 +11,36 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from io import StringIO
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import cel
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.composer import Composer, ComposerError
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from pydantic import ValidationError
 
 from service.core.calendar import Budget, Calendar, CalendarError, Measure
 from service.core.calendar_data import overlay
 from service.core.clocks import RungTime
 from service.core.errors import DefinitionError
+from service.core.language import (
+    ActionDoc,
+    ApprovalDoc,
+    BranchDoc,
+    BreachDoc,
+    ClockDoc,
+    Effect,
+    OpenDoc,
+    ReviewDoc,
+    RungDoc,
+    TextDoc,
+    WorkflowDoc,
+)
 from service.core.model import Phase, Role
+from service.core.yaml_files import line_of, read_yaml
 
-MAX_FILE_BYTES = 1_000_000
-MAX_DEPTH = 50
 CONTEXT = frozenset({"form", "ticket", "leg", "counters", "pending", "clocks", "review"})
 """What a condition may read (`Draft.context` provides it)."""
-NAME = r"^[a-z][a-z0-9_]{0,39}$"
-Name = Annotated[str, Field(pattern=NAME)]
-
-
-class _Doc(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class TextDoc(_Doc):
-    """A label for people, in Chinese and English."""
-
-    zh: str = Field(min_length=1, max_length=200)
-    en: str = Field(min_length=1, max_length=200)
-
-
-Effect = dict[Name, Any] | Name
-
-
-class RungDoc(_Doc):
-    """One step of a clock's ladder, at a share of the budget (percent), or before / after the due time."""
-
-    name: Name
-    share: int | None = Field(None, ge=1, le=99)
-    before: str | int | None = None
-    after: str | int | None = None
-    measure: Measure | None = None
-    times: int = Field(1, ge=1, le=60)
-    when: str | None = None
-    effects: list[Effect] = []
-    to: Name | None = None
-
-
-class BreachDoc(_Doc):
-    """What happens at the due instant, besides the breach itself."""
-
-    effects: list[Effect] = []
-    to: Name | None = None
-
-
-Anchor = Literal["received_at", "dispatched_at", "accepted_at", "ruling_at", "submitted_at", "started_at"]
-Cycle = Literal["continue", "restart", "new"]
-"""How the next cycle of a clock begins (T3): the closed span does not count and the rest of the budget goes on; the
-whole budget again; the budget of rework."""
-
-
-class ClockDoc(_Doc):
-    """One SLA promise."""
-
-    title: TextDoc
-    family: Literal["enterprise", "assignment", "centre"]
-    anchor: Anchor = "started_at"
-    measure: Measure
-    budget: str | int
-    rework_budget: str | int | None = None
-    rounds: Cycle = "new"
-    reopened: Cycle = "continue"
-    reopened_late: Cycle = "restart"
-    rungs: list[RungDoc] = []
-    breach: BreachDoc = BreachDoc()
-
-
-class StageDoc(_Doc):
-    title: TextDoc
-    phase: Phase
-
-
-class BranchDoc(_Doc):
-    """One way an action can go: the first branch whose `when` (CEL) holds is taken."""
-
-    when: str | None = None
-    effects: list[Effect] = []
-    to: Name | None = None
-
-
-class ActionDoc(_Doc):
-    """What somebody may do: in which stages, by which roles, with which form."""
-
-    title: TextDoc
-    stages: list[Name] | Literal["open"]
-    roles: list[Role] = Field(min_length=1)
-    form: dict[str, Any] = {}
-    guard: str | None = None
-    guard_message: TextDoc | None = None
-    not_by: Name | None = None
-    effects: list[Effect] = []
-    to: Name | None = None
-    branches: list[BranchDoc] = []
-
-
-class ApprovalDoc(_Doc):
-    """A request that somebody else decides: who, within which clock, and what follows."""
-
-    title: TextDoc
-    roles: list[Role] = Field(min_length=1)
-    clock: Name
-    delays: list[Name] = []
-    approve: BranchDoc
-    deny: BranchDoc
-
-
-class OpenDoc(_Doc):
-    """Where a new ticket starts, depending on whether a rule found its lead."""
-
-    routed: BranchDoc
-    unrouted: BranchDoc
-    answered: BranchDoc | None = None
-
-
-class ReviewDoc(_Doc):
-    """What one matter, one discussion does to the ticket."""
-
-    proposed: list[BranchDoc] = Field(min_length=1)
-    accepted: list[BranchDoc] = Field(min_length=1)
-    refused: list[BranchDoc] = Field(min_length=1)
-    decided: list[BranchDoc] = Field(min_length=1)
-    completed: list[BranchDoc] = Field(min_length=1)
-    withdrawn: list[BranchDoc] = Field(min_length=1)
-    replaced: list[BranchDoc] = []
-
-
-class WorkflowDoc(_Doc):
-    """A department process: stages, clocks, actions, approvals and the review."""
-
-    key: Name
-    title: TextDoc
-    extends: Name | None = None
-    abstract: bool = False
-    calendar: str = Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")
-    oldest_received_days: int = Field(30, ge=1, le=365)
-    callback_window_days: int = Field(15, ge=1, le=365)
-    split: Literal["inherit", "restart"] = "inherit"
-    domains: list[Name] = []
-    urgency: list[Name] = []
-    departments: list[Name] = []
-    open: OpenDoc
-    stages: dict[Name, StageDoc]
-    clocks: dict[Name, ClockDoc]
-    actions: dict[Name, ActionDoc]
-    approvals: dict[Name, ApprovalDoc] = {}
-    review: ReviewDoc
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,56 +127,6 @@ class Workflow:
 # --- reading files ---------------------------------------------------------------------------------------------
 
 
-def read_yaml(path: Path) -> Any:
-    """One YAML 1.2 file as plain data. Aliases, duplicate keys and files over 1 MB are refused."""
-    text = _bounded(path)
-    yaml = YAML(typ="safe", pure=True)
-    yaml.Composer, yaml.max_depth = _PlainComposer, MAX_DEPTH
-    try:
-        return yaml.load(text)
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        raise DefinitionError(str(error.problem), (), path.name, mark.line + 1 if mark else 1) from None
-    except (YAMLError, ValueError) as error:  # a control character; a date such as 2026-02-30
-        raise DefinitionError(f"not readable as YAML: {str(error).splitlines()[0]}", (), path.name, 1) from None
-
-
-class _PlainComposer(Composer):
-    """Refuses anchors and aliases wherever they stand: a short file could otherwise unfold to gigabytes."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        event = self.parser.peek_event()
-        if getattr(event, "anchor", None) is not None:
-            problem = "anchors and aliases are not allowed: write the value out"
-            raise ComposerError(None, None, problem, event.start_mark)
-        return super().compose_node(parent, index)
-
-
-def _bounded(path: Path) -> str:
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise DefinitionError(f"the file is larger than {MAX_FILE_BYTES:,} bytes", (), path.name, 1)
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise DefinitionError(f"cannot be read: {error.strerror}", (), path.name) from None
-    except UnicodeDecodeError as error:
-        line = 1 + error.object.count(b"\n", 0, error.start)
-        raise DefinitionError("the file is not UTF-8", (), path.name, line) from None
-
-
-def line_of(path: Path, keys: Sequence[str | int]) -> int:
-    """The line (from 1) of the deepest of `keys` that the file holds."""
-    node: Any = YAML(typ="rt", pure=True).load(StringIO(path.read_text(encoding="utf-8")))
-    line = 1
-    for key in keys:
-        try:
-            position = (node.lc.key if hasattr(node, "keys") else node.lc.item)(key)
-            line, node = position[0] + 1, node[key]
-        except (KeyError, IndexError, TypeError, AttributeError):
-            break
-    return line
-
-
 def read_workflows(folder: Path) -> dict[str, dict[str, Any]]:
     """All workflow files under `folder`/city and `folder`/departments, with `extends` resolved, as plain data."""
     files = {}
@@ -371,8 +188,7 @@ def read_calendars(folder: Path) -> dict[str, dict[str, Any]]:
         data = read_yaml(path)
         holidays = data.pop("holidays", None)
         if holidays:
-            data["years"] = _text_keys(read_yaml(path.parent / holidays).get("years", {}))
-        data = _text_keys(data)
+            data["years"] = read_yaml(path.parent / holidays).get("years", {})
         given[data.get("key", path.stem)] = (path, data)
     out = {}
     for key, (path, data) in given.items():
@@ -384,15 +200,6 @@ def read_calendars(folder: Path) -> dict[str, dict[str, Any]]:
             raise DefinitionError(str(error), (), path.name, 1) from None
         out[key] = body
     return out
-
-
-def _text_keys(value: Any) -> Any:
-    """Dates and years as keys become text, so that the stored JSON and the YAML are the same data."""
-    if isinstance(value, Mapping):
-        return {str(k): _text_keys(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_text_keys(v) for v in value]
-    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
 
 
 # --- compiling -------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from service.core import definitions
 from service.core.errors import DefinitionError
 from service.core.model import SYSTEM
 from service.core.routing import DISTRICT, check_codes, parse_routing
+from service.core.yaml_files import line_of, read_yaml
 from service.db import definitions as stored
 from service.usecases.calendars import publish_version
 from service.usecases.house import House
@@ -31,9 +32,9 @@ def read_folder(folder: Path) -> Folder:
     """Read and check a workflows folder; raises DefinitionError with file, line and path."""
     if not folder.is_dir():
         raise DefinitionError(f"there is no folder {folder}; set JIEBAN_WORKFLOWS_DIR", (), str(folder))
-    departments = definitions.read_yaml(folder / "departments.yaml")
-    matters = definitions.read_yaml(folder / "matters.yaml")
-    routing = definitions.read_yaml(folder / "routing.yaml")
+    departments = read_yaml(folder / "departments.yaml")
+    matters = read_yaml(folder / "matters.yaml")
+    routing = read_yaml(folder / "routing.yaml")
     codes = [d["code"] for d in departments["departments"]]
     _unique(codes, "departments.yaml", "department")
     known = [m["code"] for m in matters["matters"]]
@@ -88,4 +89,4 @@ def _unique(codes: list[str], file: str, what: str) -> None:
 
 
 def _at(path: Path, detail: str, keys: tuple[str | int, ...]) -> DefinitionError:
-    return DefinitionError(detail, keys, path.name, definitions.line_of(path, keys))
+    return DefinitionError(detail, keys, path.name, line_of(path, keys))

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ruamel.yaml import YAML
 
 from service.core.calendar import LAST, MAX_EXPLAINED_DAYS, MEASURES, Budget, Calendar, CalendarError, Day, Measure
+from service.core.yaml_files import read_yaml
 
 CALENDARS = Path(__file__).resolve().parents[2] / "workflows" / "calendars"
 SHANGHAI = ZoneInfo("Asia/Shanghai")
@@ -66,9 +66,8 @@ NIGHTS: dict[str, Any] = {
 
 
 def jinan_data() -> dict[str, Any]:
-    yaml = YAML(typ="safe", pure=True)
-    data: dict[str, Any] = yaml.load(CALENDARS / "cn-jinan.yaml")
-    data["years"] = yaml.load(CALENDARS / data.pop("holidays"))["years"]
+    data: dict[str, Any] = read_yaml(CALENDARS / "cn-jinan.yaml")
+    data["years"] = read_yaml(CALENDARS / data.pop("holidays"))["years"]
     return data
 
 

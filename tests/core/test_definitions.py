@@ -16,6 +16,7 @@ from service.core import definitions, effects
 from service.core.definitions import CONTEXT, compile_workflow
 from service.core.draft import Draft
 from service.core.errors import DefinitionError
+from service.core.yaml_files import read_yaml
 from service.usecases.publishing import read_folder
 from tests.builders import DISPATCHER, WORKFLOWS, Case, folder
 
@@ -36,7 +37,7 @@ def test_each_domain_has_its_workflow_and_the_abstract_one_is_none() -> None:
 
 
 def test_an_overlay_says_only_what_differs() -> None:
-    base = definitions.read_yaml(WORKFLOWS / "city" / "base.yaml")
+    base = read_yaml(WORKFLOWS / "city" / "base.yaml")
     overlay = folder().workflows["consultation"]
     assert overlay["clocks"]["resolve"]["budget"] == 2 and base["clocks"]["resolve"]["budget"] == 15
     assert overlay["clocks"]["contact"] == base["clocks"]["contact"] and overlay["stages"] == base["stages"]
@@ -265,6 +266,10 @@ WRONG = {
     "a key written twice": (LANDING, with_line("extends: base\n"), "extends: base\n", ""),
     "an alias bomb": (LANDING, with_line(BOMB), "a: &a", ""),
     "an alias in block style": (LANDING, with_line("x: &x\n  - 1\n"), "x: &x", ""),
+    "a tag": (LANDING, with_line("x: !!python/name:os.system\n"), "!!python", ""),
+    "two documents": (LANDING, with_line("---\nkey: other\n"), "---", ""),
+    "a list as a key": (LANDING, with_line("? [a, b]\n: c\n"), "? [a, b]", ""),
+    "nested without end": (LANDING, with_line("x: " + "[" * 60 + "]" * 60 + "\n"), "x: [[", ""),
     "broken YAML": (LANDING, with_line("domains: [a\n"), None, ""),
     "a date that does not exist": (LANDING, with_line("x: 2026-02-30\n"), None, ""),
     "a list instead of a mapping": (LANDING, lambda _: "- a\n", "- a", ""),
@@ -340,3 +345,11 @@ def test_an_asterisk_in_a_text_is_no_alias(copied: Path) -> None:
     path = copied / LANDING
     path.write_text(path.read_text("utf-8").replace("en: Project landing", 'en: "- *landing & *more"'), "utf-8")
     load(copied)
+
+
+def test_plain_words_are_read_as_the_core_schema_reads_them(tmp_path: Path) -> None:
+    """YAML 1.2.2, 10.3.2: `no` and `12:30` are words, dates stay text, quoted text is text; keys are always text."""
+    text = "{no: no, 1: 12:30, d: 2026-02-30, i: -7, o: 0o17, h: 0xff, f: 1.5e3, t: true, n: ~, e: , q: '7', w: 0x}"
+    (tmp_path / "x.yaml").write_text(text, "utf-8")
+    read = {"no": "no", "1": "12:30", "d": "2026-02-30", "i": -7, "o": 15, "h": 255, "f": 1500.0, "t": True}
+    assert read_yaml(tmp_path / "x.yaml") == read | {"n": None, "e": None, "q": "7", "w": "0x"}

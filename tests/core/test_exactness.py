@@ -25,11 +25,11 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
-from ruamel.yaml import YAML
 
 from service.core import clocks
 from service.core.calendar import Budget, Calendar, Measure
 from service.core.model import Clock, ClockState, Extension, Segment
+from service.core.yaml_files import read_yaml
 
 CASES = int(os.environ.get("EXACT_CASES", "100000"))
 FIRST_CASE = int(os.environ.get("EXACT_FIRST", "0"))
@@ -55,9 +55,8 @@ WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
 def jinan(**changes: Any) -> dict[str, Any]:
-    yaml = YAML(typ="safe", pure=True)
-    data: dict[str, Any] = yaml.load(CALENDARS / "cn-jinan.yaml")
-    data["years"] = yaml.load(CALENDARS / data.pop("holidays"))["years"]
+    data: dict[str, Any] = read_yaml(CALENDARS / "cn-jinan.yaml")
+    data["years"] = read_yaml(CALENDARS / data.pop("holidays"))["years"]
     return data | changes
 
 

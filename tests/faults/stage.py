@@ -25,7 +25,7 @@ import asyncpg
 import httpx
 
 from service import clock
-from service.core.definitions import read_yaml
+from service.core.yaml_files import read_yaml
 from service.db import migrate
 from service.db.session import connect_arguments
 from service.embedded import EmbeddedServers

@@ -1,0 +1,155 @@
+"""The workflow language: what a workflow file may say.
+
+These classes are strict (an unknown key is refused) and give the JSON Schema with which editors complete and check;
+`definitions` compiles them into what the engine reads. workflows/README.md explains each key to a process owner.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.core.calendar import Measure
+from service.core.model import Phase, Role
+
+NAME = r"^[a-z][a-z0-9_]{0,39}$"
+Name = Annotated[str, Field(pattern=NAME)]
+
+
+class _Doc(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TextDoc(_Doc):
+    """A label for people, in Chinese and English."""
+
+    zh: str = Field(min_length=1, max_length=200)
+    en: str = Field(min_length=1, max_length=200)
+
+
+Effect = dict[Name, Any] | Name
+
+
+class RungDoc(_Doc):
+    """One step of a clock's ladder, at a share of the budget (percent), or before / after the due time."""
+
+    name: Name
+    share: int | None = Field(None, ge=1, le=99)
+    before: str | int | None = None
+    after: str | int | None = None
+    measure: Measure | None = None
+    times: int = Field(1, ge=1, le=60)
+    when: str | None = None
+    effects: list[Effect] = []
+    to: Name | None = None
+
+
+class BreachDoc(_Doc):
+    """What happens at the due instant, besides the breach itself."""
+
+    effects: list[Effect] = []
+    to: Name | None = None
+
+
+Anchor = Literal["received_at", "dispatched_at", "accepted_at", "ruling_at", "submitted_at", "started_at"]
+Cycle = Literal["continue", "restart", "new"]
+"""How the next cycle of a clock begins (T3): the closed span does not count and the rest of the budget goes on; the
+whole budget again; the budget of rework."""
+
+
+class ClockDoc(_Doc):
+    """One SLA promise."""
+
+    title: TextDoc
+    family: Literal["enterprise", "assignment", "centre"]
+    anchor: Anchor = "started_at"
+    measure: Measure
+    budget: str | int
+    rework_budget: str | int | None = None
+    rounds: Cycle = "new"
+    reopened: Cycle = "continue"
+    reopened_late: Cycle = "restart"
+    rungs: list[RungDoc] = []
+    breach: BreachDoc = BreachDoc()
+
+
+class StageDoc(_Doc):
+    title: TextDoc
+    phase: Phase
+
+
+class BranchDoc(_Doc):
+    """One way an action can go: the first branch whose `when` (CEL) holds is taken."""
+
+    when: str | None = None
+    effects: list[Effect] = []
+    to: Name | None = None
+
+
+class ActionDoc(_Doc):
+    """What somebody may do: in which stages, by which roles, with which form."""
+
+    title: TextDoc
+    stages: list[Name] | Literal["open"]
+    roles: list[Role] = Field(min_length=1)
+    form: dict[str, Any] = {}
+    guard: str | None = None
+    guard_message: TextDoc | None = None
+    not_by: Name | None = None
+    effects: list[Effect] = []
+    to: Name | None = None
+    branches: list[BranchDoc] = []
+
+
+class ApprovalDoc(_Doc):
+    """A request that somebody else decides: who, within which clock, and what follows."""
+
+    title: TextDoc
+    roles: list[Role] = Field(min_length=1)
+    clock: Name
+    delays: list[Name] = []
+    approve: BranchDoc
+    deny: BranchDoc
+
+
+class OpenDoc(_Doc):
+    """Where a new ticket starts, depending on whether a rule found its lead."""
+
+    routed: BranchDoc
+    unrouted: BranchDoc
+    answered: BranchDoc | None = None
+
+
+class ReviewDoc(_Doc):
+    """What one matter, one discussion does to the ticket."""
+
+    proposed: list[BranchDoc] = Field(min_length=1)
+    accepted: list[BranchDoc] = Field(min_length=1)
+    refused: list[BranchDoc] = Field(min_length=1)
+    decided: list[BranchDoc] = Field(min_length=1)
+    completed: list[BranchDoc] = Field(min_length=1)
+    withdrawn: list[BranchDoc] = Field(min_length=1)
+    replaced: list[BranchDoc] = []
+
+
+class WorkflowDoc(_Doc):
+    """A department process: stages, clocks, actions, approvals and the review."""
+
+    key: Name
+    title: TextDoc
+    extends: Name | None = None
+    abstract: bool = False
+    calendar: str = Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")
+    oldest_received_days: int = Field(30, ge=1, le=365)
+    callback_window_days: int = Field(15, ge=1, le=365)
+    split: Literal["inherit", "restart"] = "inherit"
+    domains: list[Name] = []
+    urgency: list[Name] = []
+    departments: list[Name] = []
+    open: OpenDoc
+    stages: dict[Name, StageDoc]
+    clocks: dict[Name, ClockDoc]
+    actions: dict[Name, ActionDoc]
+    approvals: dict[Name, ApprovalDoc] = {}
+    review: ReviewDoc
