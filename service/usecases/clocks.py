@@ -23,7 +23,7 @@ from service.core.access import require
 from service.core.calendar import Budget, CalendarError, Measure
 from service.core.errors import Busy, Invalid
 from service.core.model import SYSTEM, Actor, Decision, Firing
-from service.db import audit, batches, tickets
+from service.db import audit, batches, saving
 from service.db import clocks as timers
 from service.db.session import Tx, Unavailable
 from service.usecases import views
@@ -164,7 +164,7 @@ async def _fire(
             rungs += len(decision.firings)
         if rungs >= ENOUGH_RUNGS and not punctual:
             break
-    await tickets.save(tx, decisions, house.new_id)
+    await saving.save(tx, decisions, house.new_id)
     return [f for d in decisions for f in d.firings], failed
 
 
