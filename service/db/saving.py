@@ -227,7 +227,9 @@ def _texts(value: Iterable[str]) -> str:
     return _quoted("{" + ",".join(map(_quoted, value)) + "}")
 
 
+@lru_cache(maxsize=4096)
 def _time(value: datetime | str) -> str:
+    """A batch says the same few instants again and again."""
     return value if isinstance(value, str) else value.isoformat()
 
 

@@ -21,6 +21,7 @@ from service import clock
 from service.core import clocks, workflow
 from service.core.access import require
 from service.core.calendar import Budget, CalendarError, Measure
+from service.core.draft import Env
 from service.core.errors import Busy, Invalid
 from service.core.model import SYSTEM, Actor, Decision, Firing
 from service.db import audit, batches, saving
@@ -149,10 +150,12 @@ async def _fire(
         return [], {}
     loaded = await batches.load(tx, ids)
     failed, decisions, rungs = dict(loaded.broken), list[Decision](), 0
+    envs: dict[tuple[str, int, str | None], Env] = {}
     for ticket in loaded.tickets:
         try:
             flow = await house.rules_of(tx, ticket)
-            env = house.env(tx, flow, ticket.district, punctual=punctual)
+            alike = (flow.key, flow.version, ticket.district)
+            env = envs.get(alike) or envs.setdefault(alike, house.env(tx, flow, ticket.district, punctual=punctual))
             decision = workflow.fire_due(ticket, env, until)
         except Unavailable:
             raise
