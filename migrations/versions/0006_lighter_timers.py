@@ -2,7 +2,8 @@
 
 Of a rung's rows, the firing's ticket is its clock's, and outbox and notices are rows in transit that are written with
 their ticket: three foreign keys looked up for each rung. Two indexes served only the deletion of what is never deleted, an
-assignment and a ticket; one entry for each notice and each move of a clock. Pages of tickets keep room for a second version of each row, so that an update that moves no indexed column touches no index.
+assignment and a ticket, and had an entry for each notice and each move of a clock. Pages of tickets keep room for a second
+version of each row, so that an update that moves no indexed column touches no index.
 """
 
 from __future__ import annotations
