@@ -343,7 +343,7 @@ def _write_running(settings: Settings) -> None:
 async def _publish(settings: Settings) -> list[str]:
     folder = publishing.read_folder(settings.workflows_dir)
     async with bootstrap.open_unpublished(settings) as house:
-        return await publishing.publish_folder(house, folder, "files", "the workflows folder")
+        return await publishing.publish_folder(house, folder, publishing.FILES, "the file changed 配置文件已更新")
 
 
 def _token(settings: Settings, who: str, user: str = "", seconds: int = 12 * 3600) -> str:

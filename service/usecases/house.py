@@ -72,6 +72,11 @@ class House:
             raise NotFound("Nothing is published yet; run `python3 -m service migrate`.")
         return self.catalog
 
+    @property
+    def workflows(self) -> Mapping[tuple[str, int], Workflow]:
+        """Every version that was asked for so far, compiled, by key and version."""
+        return self._workflows
+
     def missing_years(self, now: datetime) -> dict[str, int]:
         """Calendar -> the year whose notice is missing and by now is an alarm."""
         return self.rules.policies.missing_years(now.astimezone(self.zone).date())
