@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
+from itertools import product
 from typing import Any, get_args
 
 from service.core.calendar import Calendar
@@ -68,13 +69,12 @@ class Policies:
     def uncovered(self, others: Policies) -> list[str]:
         """What new tickets of these policies would have no workflow by the `others`: domains, some with an urgency."""
         leads: set[str | None] = {None}.union(*(flow.departments for flow in self.flows.values()))
-        missing = []
-        for domain in DOMAINS:
-            for urgency in URGENCIES:
-                for lead in leads:
-                    if self._takes(domain, urgency, lead) and not others._takes(domain, urgency, lead):
-                        missing.append(domain if urgency == "normal" else f"{domain} ({urgency})")
-        return sorted(set(missing))
+        missing = {
+            domain if urgency == "normal" else f"{domain} ({urgency})"
+            for domain, urgency, lead in product(DOMAINS, URGENCIES, leads)
+            if self._takes(domain, urgency, lead) and not others._takes(domain, urgency, lead)
+        }
+        return sorted(missing)
 
     def _takes(self, domain: str, urgency: str, lead: str | None) -> bool:
         return any(fits for _, _, fits in self._candidates(domain, urgency, lead))
