@@ -56,8 +56,8 @@ def started(city: City, stop_at: int = 0) -> Iterator[subprocess.Popen[str]]:
 async def killed_in_mid_batch(worker: subprocess.Popen[str]) -> None:
     assert worker.stdout is not None
     async with asyncio.timeout(60):
-        line = await asyncio.to_thread(worker.stdout.readline)
-    assert line.strip() == "in hand", "the worker ended"
+        while (line := await asyncio.to_thread(worker.stdout.readline)).strip() != "in hand":
+            assert line, "the worker ended"
     worker.send_signal(signal.SIGKILL)
     worker.wait()
 
