@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
+from uuid import UUID
 
 import typer
 import uvicorn
@@ -342,15 +343,24 @@ def workflows_migrations() -> None:
 @workflows_app.command("retry")
 def workflows_retry(migration: str, as_: As = "") -> None:
     """Judge the tickets of a migration again that could not be moved."""
-    _in_house(lambda house: migrations.retry(house, _me(as_), migration, COMMAND))
+    order = _order(migration)
+    _in_house(lambda house: migrations.retry(house, _me(as_), order, COMMAND))
     _follow(migration)
 
 
 @workflows_app.command("undo")
 def workflows_undo(migration: str, reason: Reason, as_: As = "") -> None:
     """Move the tickets of a migration back. Those that somebody acted on since stay where they are and are listed."""
-    _in_house(lambda house: migrations.undo(house, _me(as_), migration, reason, COMMAND))
+    order = _order(migration)
+    _in_house(lambda house: migrations.undo(house, _me(as_), order, reason, COMMAND))
     _follow(migration)
+
+
+def _order(given: str) -> str:
+    try:
+        return str(UUID(given))
+    except ValueError:
+        _fail(f"{given!r} is not the id of a migration; `workflows migrations` lists them")
 
 
 def _pairs(given: list[str] | None, option: str) -> dict[str, str]:
