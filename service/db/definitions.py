@@ -84,6 +84,16 @@ async def newest(tx: Tx) -> list[Any]:
     )
 
 
+async def in_force(tx: Tx, kind: str) -> dict[str, int]:
+    """Key -> newest version of everything of a kind that is not retired."""
+    rows = await tx.rows(
+        """SELECT key, max(version) AS version FROM definitions WHERE kind = $1
+           GROUP BY key HAVING bool_or(retired_at IS NULL) ORDER BY key""",
+        kind,
+    )
+    return {row["key"]: row["version"] for row in rows}
+
+
 async def stamp(tx: Tx) -> int:
     """How many versions there are and were retired: changes whenever anything is published or retired."""
     return int(await tx.value("SELECT count(*) + count(retired_at) FROM definitions"))

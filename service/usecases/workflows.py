@@ -190,11 +190,9 @@ async def _checked(house: House, tx: Tx, plain: Mapping[str, Any]) -> Workflow:
         raise Invalid.field(f"/workflow{where}", error.detail) from None
     if flow.key in TAKEN:
         raise Invalid.field("/workflow/key", f"expected another key than {', '.join(sorted(TAKEN))}")
-    calendars = {row["key"] for row in await published.newest(tx) if row["kind"] == "calendar"}
+    calendars = await published.in_force(tx, "calendar")
     if flow.calendar not in calendars:
-        raise Invalid.field(
-            "/workflow/calendar", f"there is no such calendar; there are: {', '.join(sorted(calendars))}"
-        )
+        raise Invalid.field("/workflow/calendar", f"there is no such calendar; there are: {', '.join(calendars)}")
     codes = list(plain.get("departments", ()))
     unknown = [(n, code) for n, code in enumerate(codes) if code not in house.rules.department_codes]
     if unknown:
@@ -207,8 +205,8 @@ async def _checked(house: House, tx: Tx, plain: Mapping[str, Any]) -> Workflow:
 
 async def _in_force(house: House, tx: Tx) -> Policies:
     """The workflows in force as this transaction sees them: under the publishers' lock nobody changes them."""
-    newest = [row for row in await published.newest(tx) if row["kind"] == "workflow"]
-    flows = {row["key"]: await house.workflow(tx, row["key"], row["version"]) for row in newest}
+    newest = await published.in_force(tx, "workflow")
+    flows = {key: await house.workflow(tx, key, version) for key, version in newest.items()}
     return replace(house.rules.policies, flows=flows)
 
 

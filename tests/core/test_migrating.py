@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import replace
+from functools import cache
+from random import Random
 from typing import Any
 
 import pytest
@@ -25,11 +27,14 @@ from tests.builders import (
     REPLY,
     SUPERVISOR,
     Case,
+    a_gap,
+    a_step,
     at,
     calendar,
     flow,
     folder,
     handled,
+    random_opening,
     renamed,
 )
 
@@ -260,3 +265,53 @@ def test_differences_are_told_by_path_and_in_two_languages() -> None:
     assert told["stages.visiting"].zh == "新增环节“现场核查”" and told["stages.visiting"].before is None
     assert told["actions.merge"].kind == "removed" and told["actions.merge"].after is None
     assert differences(before, before) == []
+
+
+NAMES = {
+    "handling": "working",
+    "auditing": "checking",
+    "resolve": "settle",
+    "co_reply": "joint_reply",
+    "audit": "proof",
+}
+STAGES, CLOCKS = {"handling", "auditing"}, {"resolve", "co_reply", "audit"}
+
+
+@cache
+def variants(key: str) -> dict[int, Workflow]:
+    """The shipped version, and one with other names and other budgets."""
+    plain = renamed(deepcopy(folder().workflows[key]), NAMES)
+    plain["clocks"]["settle"] |= {"measure": "working_days", "budget": 4, "rework_budget": 3}
+    plain["clocks"]["proof"]["budget"] = 2
+    return {1: flow(key), 2: compile_workflow(plain, 2)}
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_happened_before_a_migration_or_an_undo_everything_agrees_afterwards(seed: int) -> None:
+    """Random lives, moved to and fro at random moments: every promise still follows from its ledger, every event replays."""
+    rng = Random(seed)
+    case, keys = random_opening(rng), set[str]()
+    last: tuple[Plan, Moved] | None = None
+    turned = {new: old for old, new in NAMES.items()}
+    for _ in range(16):
+        now = case.now + a_gap(rng)
+        case.pump_on_time(now)
+        case.on(now)
+        a_step(case, rng).carry_out(case)
+        case.flow = variants(case.ticket.workflow_key)[case.ticket.workflow_version]
+        if not case.ticket.open:
+            break
+        source, target = case.flow, variants(case.flow.key)[3 - case.flow.version]
+        names = NAMES if source.version == 1 else turned
+        stages = {old: new for old, new in names.items() if {old, new} & STAGES}
+        mapped: dict[str, str | None] = {old: new for old, new in names.items() if {old, new} & CLOCKS}
+        chance = rng.random()
+        if chance < 0.4:
+            wanted = plan(target, stages, mapped, source)
+            done = moved(case, wanted)
+            last = (wanted, done)
+        elif chance < 0.6 and last is not None and last[0].target is case.flow:
+            back(case, *last)
+            last = None
+        keys |= {source.key, *(e.data["before"]["key"] for e in case.events if e.type == "ticket.rebound")}
+        assert agrees(case, *(v for key in keys for v in variants(key).values())) == []
