@@ -219,7 +219,7 @@ Reason = Annotated[str, typer.Option(help="why, for the record and for every tic
 def workflows_list() -> None:
     """Every workflow by its newest version: who published it, when and why, and how many tickets run on each version."""
     table = Table("workflow", "version", "status", "author", "published", "running tickets", "reason")
-    for w in _in_house(versions.listed):
+    for w in _in_house(lambda house: versions.listed(house, _me(""))):
         running = ", ".join(f"v{v['version']}: {v['running_tickets']}" for v in w["versions"] if v["running_tickets"])
         table.add_row(f"{w['key']} {w['title']['zh']}", str(w["version"]), w["status"], w["author"],
                       w["published_at"][:16], running or "0", w["reason"])  # fmt: skip
@@ -234,7 +234,7 @@ def workflows_show(
     """Print one version whole, as YAML: what its tickets live by."""
     import yaml
 
-    shown = json.loads(_in_house(lambda house: versions.shown(house, key, version)).body)
+    shown = json.loads(_in_house(lambda house: versions.shown(house, _me(""), key, version)).body)
     err.print(f"{key} version {shown['version']}, {shown['status']}, by {shown['author']}: {shown['reason']}")
     print(yaml.safe_dump(shown["workflow"], allow_unicode=True, sort_keys=False, width=120), end="")
 

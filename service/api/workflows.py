@@ -34,7 +34,7 @@ async def get_workflows(house: HouseDep, actor: ActorDep) -> Response:
     """Every workflow by its newest version: what it takes, its stages, clocks and actions; its versions with author,
     reason and date, and how many tickets run on each."""
     require(actor, "definitions:read")
-    return deps.json({"items": await workflows.listed(house), "next_cursor": None})
+    return deps.json({"items": await workflows.listed(house, actor), "next_cursor": None})
 
 
 @router.post(
@@ -139,14 +139,14 @@ async def post_undo(request: Request, migration: str, house: HouseDep, actor: Ac
 async def get_workflow(key: Key, house: HouseDep, actor: ActorDep) -> Response:
     """The newest version as plain data, and all versions."""
     require(actor, "definitions:read")
-    return deps.respond(await workflows.shown(house, deps.name(key), None))
+    return deps.respond(await workflows.shown(house, actor, deps.name(key), None))
 
 
 @router.get("/{key}/versions/{number}", responses=ABSENT)
 async def get_version(key: Key, number: Number, house: HouseDep, actor: ActorDep) -> Response:
     """One version as plain data."""
     require(actor, "definitions:read")
-    return deps.respond(await workflows.shown(house, deps.name(key), number))
+    return deps.respond(await workflows.shown(house, actor, deps.name(key), number))
 
 
 @router.get("/{key}/diff", responses=ABSENT)

@@ -26,6 +26,7 @@ OPERATIONS: dict[str, frozenset[Role]] = {
     "timers:release": frozenset({Role.ADMIN}),
     "definitions:read": frozenset(Role) - {Role.SYSTEM},
     "definitions:write": frozenset({Role.ADMIN}),
+    "migrations:read": frozenset({Role.DISPATCHER, Role.SUPERVISOR, Role.AUDITOR, Role.ADMIN}),
     "workflows:write": frozenset({Role.SUPERVISOR, Role.ADMIN}),
     "sandbox": frozenset(Role) - {Role.SYSTEM},
 }

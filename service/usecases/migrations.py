@@ -260,7 +260,7 @@ async def undo(house: House, actor: Actor, migration_id: str, reason: str, call:
 
 async def shown(house: House, actor: Actor, migration_id: str) -> dict[str, Any]:
     """One order: progress, and why tickets stayed."""
-    require(actor, "definitions:read")
+    require(actor, "migrations:read")
     async with house.db.transaction(SYSTEM, readonly=True) as tx:
         row = await stored.find(tx, migration_id)
         if row is None:
@@ -315,7 +315,7 @@ async def listed(
     house: House, actor: Actor, key: str | None, after: str | None, limit: int
 ) -> tuple[list[dict[str, Any]], str | None]:
     """Orders, the newest first, with the place to go on from."""
-    require(actor, "definitions:read")
+    require(actor, "migrations:read")
     async with house.db.transaction(SYSTEM, readonly=True) as tx:
         rows = await stored.listed(tx, key, after, limit + 1)
         counts = await stored.counts(tx, [row["id"] for row in rows[:limit]])
@@ -327,7 +327,7 @@ async def tickets_of(
     house: House, actor: Actor, migration_id: str, state: str | None, after: str | None, limit: int
 ) -> tuple[list[dict[str, Any]], str | None]:
     """The tickets of an order, each with its state and, where it stayed, the reason."""
-    require(actor, "workflows:write")
+    require(actor, "migrations:read")
     async with house.db.transaction(actor, readonly=True) as tx:
         if await stored.find(tx, migration_id) is None:
             raise NotFound(ABSENT)

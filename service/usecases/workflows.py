@@ -33,9 +33,10 @@ TAKEN = frozenset({"check", "migrations"})
 # --- looking ---------------------------------------------------------------------------------------------------------
 
 
-async def listed(house: House) -> list[dict[str, Any]]:
-    """Every workflow by its newest version, those out of use too: who published what and why, and how many tickets run."""
-    async with house.db.transaction(SYSTEM, readonly=True) as tx:
+async def listed(house: House, actor: Actor) -> list[dict[str, Any]]:
+    """Every workflow by its newest version, those out of use too: who published what and why, and how many of the tickets
+    that the actor may see run on each."""
+    async with house.db.transaction(actor, readonly=True) as tx:
         rows = await published.listed(tx, "workflow")
         running = await moving.running_tickets(tx)
         versions: dict[str, list[Any]] = {}
@@ -94,9 +95,9 @@ def _workflow(flow: Workflow) -> dict[str, Any]:
     }
 
 
-async def shown(house: House, key: str, version: int | None) -> Answer:
+async def shown(house: House, actor: Actor, key: str, version: int | None) -> Answer:
     """The plain data of one version (default: the newest) and all versions; the ETag is what a publication may name."""
-    async with house.db.transaction(SYSTEM, readonly=True) as tx:
+    async with house.db.transaction(actor, readonly=True) as tx:
         rows = [row for row in await published.listed(tx, "workflow") if row["key"] == key]
         wanted = version if version is not None else (rows[0]["version"] if rows else 0)
         body = await published.get(tx, "workflow", key, wanted)

@@ -93,6 +93,8 @@ async def test_a_version_is_published_with_author_reason_and_differences_and_tic
     listed = {w["key"]: w for w in (await city.get("/v1/workflows")).json()["items"]}[KEY]
     assert (listed["author"], listed["reason"], listed["status"]) == (BOSS, "new rules", "in_force")
     assert [(v["version"], v["running_tickets"]) for v in listed["versions"]] == [(2, 1), (1, 1)]
+    own, others = [(await city.get(f"/v1/workflows/{KEY}", f"handler:{unit}")).json() for unit in ("tax", "water")]
+    assert [sum(v["running_tickets"] for v in w["versions"]) for w in (own, others)] == [2, 0], "own tickets only"
     first = await city.get(f"/v1/workflows/{KEY}/versions/1")
     assert first.json()["workflow"] == folder.workflows[KEY] and first.headers["etag"] == '"1"'
     assert (await city.get(f"/v1/workflows/{KEY}")).json()["workflow"] == plain
