@@ -218,12 +218,14 @@ Reason = Annotated[str, typer.Option(help="why, for the record and for every tic
 @workflows_app.command("list")
 def workflows_list() -> None:
     """Every workflow by its newest version: who published it, when and why, and how many tickets run on each version."""
-    table = Table("workflow", "version", "status", "author", "published", "running tickets", "reason")
     for w in _in_house(lambda house: versions.listed(house, _me(""))):
-        running = ", ".join(f"v{v['version']}: {v['running_tickets']}" for v in w["versions"] if v["running_tickets"])
-        table.add_row(f"{w['key']} {w['title']['zh']}", str(w["version"]), w["status"], w["author"],
-                      w["published_at"][:16], running or "0", w["reason"])  # fmt: skip
-    Console(soft_wrap=True).print(table)
+        running = ", ".join(
+            f"{v['running_tickets']} on version {v['version']}" for v in w["versions"] if v["running_tickets"]
+        )
+        print(
+            f"{w['key']} {w['title']['zh']}: version {w['version']}, {w['status']}; running tickets: {running or 'none'}"
+        )
+        print(f"    {w['published_at'][:16]} {w['author']}: {w['reason']}")
 
 
 @workflows_app.command("show")
@@ -332,12 +334,11 @@ def workflows_migrate(
 def workflows_migrations() -> None:
     """List migrations of running tickets, the newest first: from where to where, and how far they are."""
     items, _ = _in_house(lambda house: migrations.listed(house, _me(""), None, None, 200))
-    table = Table("id", "from", "to", "state", "tickets", "ordered by", "reason")
     for m in items:
         counts = ", ".join(f"{n} {state}" for state, n in m["tickets"].items() if n)
-        ends = [f"{m[end]['key']} v{m[end]['version']}" for end in ("from", "to")]
-        table.add_row(m["id"], *ends, m["state"], counts, m["ordered_by"], m["reason"])
-    Console(soft_wrap=True).print(table)
+        ends = " -> ".join(f"{m[end]['key']} version {m[end]['version']}" for end in ("from", "to"))
+        print(f"{m['id']} {m['state']}: {ends}: {counts or 'no tickets'}")
+        print(f"    {m['started_at'][:16]} {m['ordered_by']}: {m['reason']}")
 
 
 @workflows_app.command("retry")
@@ -580,7 +581,9 @@ def _write_running(settings: Settings) -> None:
 async def _publish(settings: Settings) -> list[str]:
     folder = publishing.read_folder(settings.workflows_dir)
     async with bootstrap.open_unpublished(settings) as house:
-        return await publishing.publish_folder(house, folder, publishing.FILES, "the file changed 配置文件已更新")
+        return await publishing.publish_folder(
+            house, folder, publishing.FILES, "the file is new or changed 配置文件新增或更新"
+        )
 
 
 def _token(settings: Settings, who: str, user: str = "", seconds: int = 12 * 3600) -> str:

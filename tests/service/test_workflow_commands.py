@@ -60,7 +60,7 @@ async def test_a_process_owner_publishes_compares_migrates_and_takes_back(city: 
     assert "version 2 is published" in told
     assert "already" in await run(city, "publish", KEY, "--reason", "again", folder=folder)
     listed = await run(city, "list")
-    assert "王主任" in listed and "十二天" in listed and "v1: 1" in listed
+    assert "王主任" in listed and "十二天" in listed and "1 on version 1" in listed
     shown = await run(city, "show", KEY, "--version", "2")
     assert yaml.safe_load(shown.split("\n", 1)[1] if shown.startswith(KEY) else shown.rpartition(KEY + " version")[0])
     assert 'clock "Resolution": budget: 15 -> 12' in await run(city, "diff", KEY, "--lang", "en")
