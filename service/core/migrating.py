@@ -51,7 +51,8 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
-    """Why a ticket cannot be moved. `code`: closed, stage, clock, name_taken, approval, unheld, acted_on or ended."""
+    """Why a ticket cannot be moved. `code`: closed, stage, clock, name_taken, four_eyes, approval, unheld,
+    acted_on or ended."""
 
     code: str
     name: str
@@ -175,6 +176,11 @@ def _obstacles(ticket: Ticket, plan: Plan, names: Mapping[str, str | None] | Non
         elif name != clock.name and clock.family == "enterprise" and _taken(ticket, name, clock.cycle):
             en = f"The clock {clock.name!r} cannot go on as {name!r}: the ticket has that one in the same round."
             yield Obstacle("name_taken", clock.name, f"时限{name}已存在", en)
+    known = {*plan.source.actions, *ticket.facts.get("actors", {})}
+    for action in target.actions.values():
+        if stage in action.stages and action.not_by is not None and action.not_by not in known:
+            en = f"{action.name!r} is not for who did {action.not_by!r}, and who did that is not known of this ticket."
+            yield Obstacle("four_eyes", action.name, f"无法确认{action.name}的回避对象", en)
     for approval in [a for a in ticket.approvals if a.state == "pending"]:
         if approval.kind not in target.approvals:
             en = f"A request of the kind {approval.kind!r} waits for its decision, and the target has no such kind."

@@ -137,6 +137,13 @@ def test_a_request_that_waits_for_its_decision_is_never_lost() -> None:
     assert agrees(case, flow(KEY), other) == []
 
 
+def test_four_eyes_are_not_lost_with_the_name_of_an_action() -> None:
+    case = handled().act(LEAD, "submit_reply", **REPLY)
+    target = version(names={"submit_reply": "deliver"})
+    assert stuck(case, plan(target)) == [("four_eyes", "approve_reply"), ("four_eyes", "reject_reply")]
+    moved(handled(), plan(target))  # where nothing is to be judged yet nothing is lost
+
+
 def test_a_shorter_promise_that_is_over_is_a_breach_of_the_moment_and_no_burst_of_old_steps() -> None:
     case = handled().on("2026-09-21 10:00")
     target = version(resolve={"budget": 2})
