@@ -5,7 +5,7 @@
 Real processes: API, worker, PostgreSQL. Handlers act over HTTP all the time. Checked: by the publication no ticket changes
 its version and no act fails; by the migration, with `kill -9` of the worker in the middle, each ticket is moved exactly
 once; afterwards nothing that is stored offends, and the same again for the undo. Load, servers and workers share the
-machine: next to the seconds stands the processor time that API, worker and PostgreSQL used.
+machine: next to the seconds stands the processor time that API and worker used.
 """
 
 from __future__ import annotations
