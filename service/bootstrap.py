@@ -105,10 +105,10 @@ def application(settings: Settings) -> FastAPI:
 
 async def run_worker(settings: Settings) -> None:
     """Pump, sweeper and arq in one process, until SIGTERM: the batch at hand is finished."""
+    from service.worker.background import migrate, recount
     from service.worker.main import run_hands
     from service.worker.periodic import jobs, keep_time
     from service.worker.pump import CONNECTIONS, Pump, sweep
-    from service.worker.recounting import recount
 
     async with open_house(settings.model_copy(update={"pool_size": CONNECTIONS})) as house:
         pump = Pump(house)
@@ -135,6 +135,7 @@ async def run_worker(settings: Settings) -> None:
             await pump.run(
                 lambda: sweep(deliver),
                 lambda: recount(house),
+                lambda: migrate(house),
                 *(partial(keep_time, house, pump.worker, job) for job in jobs(house)),
                 lambda: run_hands(settings.redis_url, pump.wake, deliver_now),
             )

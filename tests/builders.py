@@ -68,6 +68,18 @@ def flow(key: str) -> Workflow:
     return compile_workflow(folder().workflows[key])
 
 
+def renamed(plain: Any, names: Mapping[str, str]) -> Any:
+    """Plain data of a workflow in which stages and clocks have other names; phases are the kernel's and keep theirs."""
+    if isinstance(plain, Mapping):
+        return {names.get(k, k): v if k == "phase" else renamed(v, names) for k, v in plain.items()}
+    if isinstance(plain, list):
+        return [renamed(v, names) for v in plain]
+    if isinstance(plain, str):
+        for old, new in names.items():
+            plain = new if plain == old else plain.replace(f"clocks.{old}.", f"clocks.{new}.")
+    return plain
+
+
 @cache
 def calendar() -> Calendar:
     return Calendar.compile(folder().calendars["cn-jinan"])

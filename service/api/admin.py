@@ -22,13 +22,6 @@ from service.usecases import identity, operation
 router = APIRouter(tags=["configuration and operation"])
 
 
-@router.get("/v1/workflows")
-async def get_workflows(house: HouseDep, actor: ActorDep) -> Response:
-    """The newest version of each workflow: stages, clocks, actions."""
-    require(actor, "definitions:read")
-    return deps.json({"items": operation.workflows(house), "next_cursor": None})
-
-
 @router.get("/v1/departments")
 async def get_departments(house: HouseDep, actor: ActorDep) -> Response:
     require(actor, "definitions:read")

@@ -30,6 +30,7 @@ from service.api import (
     schemas,
     tickets,
     timers,
+    workflows,
 )  # fmt: skip
 from service.integrations.identity_provider import BuiltinIssuer, Verifier
 from service.usecases.house import House
@@ -93,7 +94,7 @@ def create_app(open_parts: Callable[[], Any], *, with_sandbox: bool) -> FastAPI:
         redirect_slashes=False,
     )
     errors.install(app)
-    for module in (intake, tickets, queue, reviews, reports, calendars, timers, admin):
+    for module in (intake, tickets, queue, reviews, reports, calendars, workflows, timers, admin):
         app.include_router(module.router)
     if with_sandbox:
         app.include_router(sandbox.router)

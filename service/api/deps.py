@@ -82,7 +82,7 @@ async def read_form(request: Request) -> dict[str, Any]:
         raise Malformed("Expected a JSON object in UTF-8.") from None
     if not isinstance(form, dict):
         raise Invalid.field("", "expected a JSON object")
-    _check_plain(form)
+    check_plain(form)
     _refuse_repeated_names(raw)
     return form
 
@@ -104,7 +104,7 @@ async def _raw(request: Request) -> bytes:
     return await request.body()
 
 
-def _check_plain(value: Any) -> None:
+def check_plain(value: Any) -> None:
     """No NUL, no number beyond what the database keeps, not too deep: PostgreSQL would refuse it later."""
     todo = [(value, "", 1)]
     while todo:

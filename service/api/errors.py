@@ -64,7 +64,7 @@ PROBLEMS: dict[str, tuple[int, str, str]] = {
     ),
     "conflict": (409, "与当前状态冲突", "`detail` says what stands against it."),
     "idempotency-key-reused": (422, "幂等键已用于其他内容", "Use a new Idempotency-Key for a new request."),
-    "stale-version": (412, "数据已更新", "Read the ticket again and repeat with its ETag."),
+    "stale-version": (412, "数据已更新", "Read it again and repeat with its ETag."),
     "too-large": (413, "请求过大", "The body limit is 1 MiB."),
     "unsupported-media-type": (415, "不支持的媒体类型", "Send application/json without Content-Encoding."),
     "definition-invalid": (422, "配置有误", "`detail` names file, line, path and what was expected."),

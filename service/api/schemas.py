@@ -158,6 +158,45 @@ class NewCalendar(Body):
     preview: Short | None = None
 
 
+# --- workflows ---------------------------------------------------------------------------------------------------
+
+Version = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Key = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+
+
+class NewWorkflow(Body):
+    """A version of a workflow: the whole of it, as workflows/README.md describes it, with `extends` resolved."""
+
+    workflow: dict[str, Any]
+    reason: Filled2000
+    expected_version: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = Field(
+        None, description="the version this was made from (0: a new workflow); If-Match says the same"
+    )
+    dry_run: bool = Field(False, description="only check it and tell the differences")
+
+
+class Retirement(Body):
+    reason: Filled2000
+
+
+class NewMigration(Body):
+    """Which running tickets are to go to which version, and what their stages and clocks are called there."""
+
+    from_version: Version
+    to_version: Version | None = Field(None, description="default: the newest")
+    to_key: Key | None = Field(None, description="default: the same workflow")
+    stage_mapping: Annotated[dict[Code, Code], Field(max_length=200)] = {}
+    clock_mapping: Annotated[dict[Code, Code | None], Field(max_length=200)] = Field(
+        {}, description="old name to new name; null ends the clock"
+    )
+    reason: Filled2000
+    dry_run: bool = Field(False, description="only tell what it would do")
+
+
+class Undo(Body):
+    reason: Filled2000
+
+
 # --- reviews -----------------------------------------------------------------------------------------------------
 
 

@@ -26,6 +26,8 @@ OPERATIONS: dict[str, frozenset[Role]] = {
     "timers:release": frozenset({Role.ADMIN}),
     "definitions:read": frozenset(Role) - {Role.SYSTEM},
     "definitions:write": frozenset({Role.ADMIN}),
+    "migrations:read": frozenset({Role.DISPATCHER, Role.SUPERVISOR, Role.AUDITOR, Role.ADMIN}),
+    "workflows:write": frozenset({Role.SUPERVISOR, Role.ADMIN}),
     "sandbox": frozenset(Role) - {Role.SYSTEM},
 }
 """Operation -> roles. What exactly an action needs is said by the workflow; this is the outer wall."""

@@ -90,7 +90,8 @@ def start_clock(
     budget = budget or (definition.budget if restart else definition.rework)
     if name == "pause_cap" and draft.form.get("days"):
         budget = Budget(definition.budget.measure, min(definition.budget.amount, int(draft.form["days"])))
-    cycle = ticket.round if definition.family == "enterprise" else 1 + sum(c.name == name for c in ticket.clocks)
+    latest = max((c.cycle for c in ticket.clocks if c.name == name), default=0)  # a migration may have taken some away
+    cycle = ticket.round if definition.family == "enterprise" else 1 + latest
     due_at = draft.env.calendar.add(anchor, budget)
     clock = Clock(
         id=draft.env.new_id(),

@@ -100,7 +100,7 @@ class Busy(Conflict):
 
 class Stale(JiebanError):
     slug = "stale-version"
-    title = "The ticket has changed since it was read"
+    title = "It has changed since it was read"
 
 
 class DefinitionError(JiebanError):

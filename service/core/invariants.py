@@ -20,7 +20,8 @@ read on these tables, where a timer is a clock's `next_fire_at` and the claim of
   I7   met is not late, breached is not on time, and a breach is dated at the due time unless the promise was changed
   I8   events are numbered without gaps, chained by their hashes, and end where the ticket says
   I9   replaying the events gives the stored stage, phase, round and closing time; the approvals, reviews and measures
-       in their states; the clocks started, met, cancelled and extended, by name. A person's action and an approval tell
+       in their states; the clocks started, met, cancelled and extended, by name. Each event is read by the version of the
+       workflow that was in force when it was told. A person's action, an approval and a migration tell
        from which stage to which; for a timer's rung and a review's step the workflow says where they may lead
   I10  each event is in exactly one message of the outbox, and no message tells of another
   I12  each reveal of a contact has its entry in the audit, and each entry its reveal. Every other change of a ticket is
@@ -36,12 +37,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from service.core import clocks, history
-from service.core.definitions import Branch, Rung
+from service.core.definitions import Branch, Rung, Workflow
 from service.core.draft import Draft, Env
 from service.core.model import Clock, ClockState, Ticket
 
@@ -52,6 +53,10 @@ FIRED = frozenset({"clock.fired", "clock.breached"})
 """Events that tell of one firing each: `clock_id` and `rung` in their data."""
 REBOUND = frozenset({"clock.rebound", "clock.breached_on_rebind"})
 """Events of a promise made anew (T8): their `superseded` lists the rungs that lie behind, each with its due time."""
+
+MIGRATED = frozenset({"workflow.migrated", "workflow.migrated_back"})
+REBOUND_TICKET = MIGRATED | {"ticket.rebound"}
+"""Events from which on another workflow or version is in force: `before` and `after` in their data."""
 
 Verdicts = Iterator[str | None]
 
@@ -74,9 +79,27 @@ class Case:
     told: Sequence[str]
     reveals: Sequence[tuple[str, str]]
     pump_at_work: bool
+    flows: Mapping[tuple[str, int], Workflow] = field(default_factory=dict)
+    """Workflows by key and version: those that this ticket and its ended clocks were under before."""
+
+    def policy_of(self, clock: Clock) -> Workflow:
+        """What a clock was last bound to: one that has ended stays with it when its ticket moves on."""
+        return self.flows.get((clock.workflow_key, clock.workflow_version), self.env.workflow)
 
     def times(self, clock: Clock) -> Sequence[tuple[str, clocks.RungTime]]:
-        return self.env.workflow.clocks[clock.name].times
+        return self.policy_of(clock).clocks[clock.name].times
+
+    def in_force(self) -> Iterator[tuple[Mapping[str, Any], Workflow]]:
+        """Each event with the workflow that was in force when it was told."""
+        changes = [e["data"] for e in self.events if e["type"] in REBOUND_TICKET]
+        flow = self._version(changes[0]["before"]) if changes else self.env.workflow
+        for event in self.events:
+            if event["type"] in REBOUND_TICKET:
+                flow = self._version(event["data"]["after"])
+            yield event, flow
+
+    def _version(self, named: Mapping[str, Any]) -> Workflow:
+        return self.flows.get((named["key"], named["version"]), self.env.workflow)
 
     def deciding(self, clock: Clock) -> bool:
         return Draft(self.ticket, self.env).deciding(clock)
@@ -135,14 +158,15 @@ def explanation(case: Case) -> Verdicts:
 def never_without_a_clock(case: Case) -> Verdicts:
     if not case.ticket.open:
         return
-    yield None if any(_holds_the_ticket(c) for c in case.ticket.clocks) else "open, and no clock holds it"
+    yield None if any(holds_the_ticket(c) for c in case.ticket.clocks) else "open, and no clock holds it"
     for clock in case.ticket.clocks:
         if clock.state in STOPPED:
             open_spans = any(s.end is None for s in clock.segments)
             yield None if open_spans else f"{_name(clock)} is {clock.state} without an open span"
 
 
-def _holds_the_ticket(clock: Clock) -> bool:
+def holds_the_ticket(clock: Clock) -> bool:
+    """P3: it runs, or it is paused and the pause ends by itself."""
     if clock.state is ClockState.PAUSED:
         return any(s.end is None and s.until is not None for s in clock.segments)
     return clock.state in RUNNING
@@ -199,7 +223,7 @@ def _unlawful(case: Case, clock: Clock) -> Iterator[str | None]:
 
 def _was_deciding(case: Case, clock: Clock) -> bool:
     """Whether at its due time somebody had still to decide a request that keeps the clock from turning red (T7)."""
-    delays = {kind for kind, a in case.env.workflow.approvals.items() if clock.name in a.delays}
+    delays = {kind for kind, a in case.policy_of(clock).approvals.items() if clock.name in a.delays}
     return any(
         a.kind in delays and a.requested_at <= clock.due_at and (a.decided_at is None or a.decided_at >= clock.due_at)
         for a in case.ticket.approvals
@@ -349,7 +373,7 @@ def _stage(case: Case) -> Iterator[str]:
     ticket, flow = case.ticket, case.env.workflow
     possible: set[str] = set()
     since_told: set[str] = set()
-    for event in case.events:
+    for event, flow_then in case.in_force():
         data = event["data"]
         if isinstance(data.get("to"), str):
             # a review proposed on the way is told before the action that proposes it
@@ -357,7 +381,7 @@ def _stage(case: Case) -> Iterator[str]:
                 yield f"event {event['seq']} comes from {data['from']}, the ticket was in {_listed(possible)}"
             possible = since_told = {data["to"]}
         else:
-            possible = _after(case, event, possible)
+            possible = _after(flow_then, event, possible)
             since_told = since_told | possible
     if ticket.stage not in possible:
         yield f"stage: stored {ticket.stage}, the events lead to {_listed(possible)}"
@@ -365,19 +389,19 @@ def _stage(case: Case) -> Iterator[str]:
         yield f"phase: stored {ticket.phase}, the stage is of {flow.phase(ticket.stage)}"
 
 
-def _after(case: Case, event: Mapping[str, Any], possible: set[str]) -> set[str]:
+def _after(flow: Workflow, event: Mapping[str, Any], possible: set[str]) -> set[str]:
     """The stages after an event that does not tell its own: what the workflow gives the rung or the review's step."""
     out: set[str] = set()
-    for branch in _branches(case, event):
+    for branch in _branches(flow, event):
         out |= possible if branch.to is None else {branch.to}
         if branch.when is None:
             return out
     return out | possible
 
 
-def _branches(case: Case, event: Mapping[str, Any]) -> Sequence[Branch | Rung]:
+def _branches(flow: Workflow, event: Mapping[str, Any]) -> Sequence[Branch | Rung]:
     """The branches of the workflow of which an event's decision took the first that applied."""
-    flow, type_, data = case.env.workflow, str(event["type"]), event["data"]
+    type_, data = str(event["type"]), event["data"]
     kind, _, name = type_.partition(".")
     if type_ == "ticket.opened":
         how = "answered" if data.get("answered") else "routed" if data.get("lead") else "unrouted"
@@ -397,8 +421,8 @@ def _branches(case: Case, event: Mapping[str, Any]) -> Sequence[Branch | Rung]:
 
 def _round(case: Case) -> Iterator[str]:
     least = most = 1
-    for event in case.events:
-        starts = [any(verb == "new_round" for verb, _ in b.effects) for b in _branches(case, event)]
+    for event, flow in case.in_force():
+        starts = [any(verb == "new_round" for verb, _ in b.effects) for b in _branches(flow, event)]
         least, most = least + (all(starts) and bool(starts)), most + any(starts)
     if not least <= case.ticket.round <= most:
         yield f"round: stored {case.ticket.round}, the events make it {least} to {most}"
@@ -472,13 +496,17 @@ _OPEN_REVIEW = frozenset({"proposed", "preparing", "decided"})
 
 def _started_and_ended(case: Case) -> Iterator[str]:
     stored = case.ticket.clocks
-    yield from _counts("clocks started", _named(case, "started"), Counter(c.name for c in stored))
+    started, renamed = _named(case, "started"), [r for e in case.events for r in _renamed(e)]
+    for name in renamed:
+        started[name["from"]] -= 1
+        started[name["to"]] += 1
+    yield from _counts("clocks started", started, Counter(c.name for c in stored))
     met = Counter(c.name for c in stored if c.state in {ClockState.MET, ClockState.BREACHED_MET})
     yield from _counts("clocks met", _named(case, "met"), met)
     cancelled = Counter(c.name for c in stored if c.state is ClockState.CANCELLED)
     yield from _counts("clocks cancelled", _named(case, "cancelled"), cancelled)
     # a promise made anew in other units loses its extensions, one that is continued has those of the last cycle too
-    anew = {c.name for c in stored if c.changes or _continues(c)}
+    anew = {c.name for c in stored if c.changes or _continues(c)} | {name["from"] for name in renamed}
     extended = Counter(c.name for c in stored for _ in c.extensions if c.name not in anew)
     told = Counter({name: n for name, n in _named(case, "extended").items() if name not in anew})
     yield from _counts("clocks extended", told, extended)
@@ -486,6 +514,11 @@ def _started_and_ended(case: Case) -> Iterator[str]:
 
 def _named(case: Case, what: str) -> Counter[str]:
     return Counter(name for event in case.events for name in _changed(event, what))
+
+
+def _renamed(event: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
+    """Open clocks that went on under another name when their ticket was migrated."""
+    return event["data"]["renamed"] if event["type"] in MIGRATED else ()
 
 
 def _changed(event: Mapping[str, Any], what: str) -> Iterable[str]:

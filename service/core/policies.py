@@ -9,11 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from itertools import product
+from typing import Any, get_args
 
 from service.core.calendar import Calendar
 from service.core.definitions import Workflow
 from service.core.errors import NotFound
+from service.core.routing import Domain
+
+DOMAINS: tuple[str, ...] = get_args(Domain)
+URGENCIES = ("normal", "urgent", "emergency")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,19 @@ class Policies:
         for flow in self.flows.values():
             if flow.domains and not flow.departments:
                 yield f"domains: {', '.join(sorted(flow.domains))}", flow, domain in flow.domains
+
+    def uncovered(self, others: Policies) -> list[str]:
+        """What new tickets of these policies would have no workflow by the `others`: domains, some with an urgency."""
+        leads: set[str | None] = {None}.union(*(flow.departments for flow in self.flows.values()))
+        missing = {
+            domain if urgency == "normal" else f"{domain} ({urgency})"
+            for domain, urgency, lead in product(DOMAINS, URGENCIES, leads)
+            if self._takes(domain, urgency, lead) and not others._takes(domain, urgency, lead)
+        }
+        return sorted(missing)
+
+    def _takes(self, domain: str, urgency: str, lead: str | None) -> bool:
+        return any(fits for _, _, fits in self._candidates(domain, urgency, lead))
 
     def calendar_for(self, flow: Workflow, district: str | None) -> Calendar:
         """The workflow's calendar, or the one of the ticket's district that extends it."""

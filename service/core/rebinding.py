@@ -19,12 +19,12 @@ from service.core.calendar import Budget, Calendar, Measure
 from service.core.definitions import ClockDef, Workflow
 from service.core.draft import Draft
 from service.core.errors import Conflict
-from service.core.model import Approval, Clock, ClockState, Firing, Notice, evolve
+from service.core.model import Approval, Clock, ClockState, Extension, Firing, Notice, evolve
 
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """What a clock is to be bound to. `kind`: policy, calendar, merge or split."""
+    """What a clock is to be bound to. `kind`: policy, calendar, merge, split, migration or undo."""
 
     kind: str
     reason: str
@@ -32,6 +32,8 @@ class Promise:
     calendar: Calendar
     budget: Budget
     anchor: datetime
+    extensions: tuple[Extension, ...] | None = None
+    """What was added by decisions; None: what the clock has, where its measure stays."""
 
 
 def rebind(draft: Draft, reason: str, *, newest: bool = False, must: bool = True) -> bool:
@@ -59,7 +61,7 @@ def rebind(draft: Draft, reason: str, *, newest: bool = False, must: bool = True
     draft.set(workflow_key=flow.key, workflow_version=flow.version)
     draft.fact("policy", choice.told())
     for clock in [c for c in draft.ticket.clocks if c.open]:
-        promise = _by_policy(draft, clock, old, reason)
+        promise = by_policy(draft, clock, old.clocks[clock.name], reason)
         waits = [a for a in overtaken if clock.name in old.approvals[a.kind].delays]
         bind(draft, _excused(clock, promise, waits, draft.now), promise)
     draft.event(
@@ -96,10 +98,13 @@ def _excused(clock: Clock, promise: Promise, waits: list[Approval], now: datetim
     return clock
 
 
-def _by_policy(draft: Draft, clock: Clock, old: Workflow, reason: str) -> Promise:
-    """The new policy's budget; a budget that a decision set (a pause's cap, a measure's date) is no policy and stays."""
+def by_policy(draft: Draft, clock: Clock, before: ClockDef, reason: str) -> Promise:
+    """The budget of the draft's workflow in the place of that of `before`, which the clock was started by.
+
+    A budget that a decision set (a pause's cap, a measure's date) is no policy and stays.
+    """
     flow = draft.env.workflow
-    before, after, budget = old.clocks[clock.name], flow.clocks[clock.name], Budget(clock.measure, clock.budget)
+    after, budget = flow.clocks[clock.name], Budget(clock.measure, clock.budget)
     # a cycle that goes on with the one before it has what that one had: the whole budget, or that of rework (T3)
     began = clock.cycle - sum(s.kind == clocks.CLOSED for s in clock.segments)
     if before.budget == before.rework == budget:
@@ -158,7 +163,9 @@ def bind(draft: Draft, clock: Clock, promise: Promise) -> Clock:
 
 def _bound(clock: Clock, promise: Promise) -> Clock:
     """The clock with the new promise's terms. Units are types: an extension in another measure does not carry over."""
-    kept = clock.extensions if promise.budget.measure is clock.measure else ()
+    kept = promise.extensions
+    if kept is None:
+        kept = clock.extensions if promise.budget.measure is clock.measure else ()
     return evolve(
         clock,
         measure=promise.budget.measure,

@@ -56,6 +56,25 @@ async def publish(tx: Tx, kind: str, key: str, body: Mapping[str, Any], by: str,
     return version
 
 
+async def latest_by(tx: Tx, kind: str, key: str, by: str, body: Mapping[str, Any]) -> bool:
+    """Whether the last version that this author published says exactly this, whatever others published since."""
+    digest = await tx.value(
+        """SELECT sha256 FROM definitions WHERE kind = $1 AND key = $2 AND published_by = $3
+           ORDER BY version DESC LIMIT 1""",
+        kind, key, by,
+    )  # fmt: skip
+    return bool(digest == _digest(body))
+
+
+async def listed(tx: Tx, kind: str) -> list[Any]:
+    """Every version of every definition of a kind, newest first, without the bodies."""
+    return await tx.rows(
+        """SELECT key, version, published_at, published_by, reason, sha256, retired_at FROM definitions
+           WHERE kind = $1 ORDER BY key, version DESC""",
+        kind,
+    )
+
+
 async def newest(tx: Tx) -> list[Any]:
     """The newest version of everything that is not retired: kind, key, version, body."""
     return await tx.rows(
@@ -63,6 +82,16 @@ async def newest(tx: Tx) -> list[Any]:
              SELECT DISTINCT ON (kind, key) * FROM definitions ORDER BY kind, key, version DESC) newest
            WHERE retired_at IS NULL ORDER BY kind, key"""
     )
+
+
+async def in_force(tx: Tx, kind: str) -> dict[str, int]:
+    """Key -> newest version of everything of a kind that is not retired."""
+    rows = await tx.rows(
+        """SELECT key, max(version) AS version FROM definitions WHERE kind = $1
+           GROUP BY key HAVING bool_or(retired_at IS NULL) ORDER BY key""",
+        kind,
+    )
+    return {row["key"]: row["version"] for row in rows}
 
 
 async def stamp(tx: Tx) -> int:

@@ -68,6 +68,17 @@ class Tx:
     async def execute(self, sql: str, *args: Any) -> None:
         await self.connection.execute(sql, *args)
 
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """What fails in this block is undone, and what was done before it in the transaction stands."""
+        await self.connection.execute("SAVEPOINT step")
+        try:
+            yield
+        except Exception:
+            await self.connection.execute("ROLLBACK TO SAVEPOINT step; RELEASE SAVEPOINT step")
+            raise
+        await self.connection.execute("RELEASE SAVEPOINT step")
+
 
 class Database:
     """A pool of connections under the application's role, which owns nothing and bypasses no policy."""

@@ -70,6 +70,10 @@ def _json(default: str = "{}", nullable: bool = False) -> Any:
     return Field(sa_column=Column(JSONB, nullable=nullable, server_default=text(f"'{default}'")))
 
 
+def _data() -> Any:
+    return Field(sa_column=Column(JSONB, nullable=True))
+
+
 def _bytes(nullable: bool = False) -> Any:
     return Field(sa_column=Column(LargeBinary, nullable=nullable))
 
@@ -172,6 +176,32 @@ class CalendarProjection(SQLModel, table=True):
     finished_at: datetime | None = _time(nullable=True)
 
 
+class WorkflowMigration(SQLModel, table=True):
+    """An order to move the running tickets of one workflow version to another, and how it stands."""
+
+    __tablename__ = "workflow_migrations"
+    __table_args__ = (
+        _one_of("state", "running", "done", "undoing", "undone"),
+        Index("uq_workflow_migrations_unfinished", "from_key", "from_version", unique=True,
+              postgresql_where=text("state IN ('running', 'undoing')")),
+    )  # fmt: skip
+    id: str = _pk()
+    from_key: str = _text()
+    from_version: int = _int()
+    to_key: str = _text()
+    to_version: int = _int()
+    stages: dict[str, Any] = _json()
+    clocks: dict[str, Any] = _json()
+    reason: str = _text()
+    ordered_by: dict[str, Any] = _json()
+    state: str = _text(default="running")
+    started_at: datetime = _time()
+    finished_at: datetime | None = _time(nullable=True)
+    undo_reason: str | None = _text(nullable=True)
+    undone_by: dict[str, Any] | None = _data()
+    undone_at: datetime | None = _time(nullable=True)
+
+
 # --- tickets and what hangs on them --------------------------------------------------------------------------------
 
 
@@ -189,6 +219,8 @@ class TicketRow(SQLModel, table=True):
         Index(None, "enterprise_id", "matter"),
         Index("ix_tickets_open_lead", "lead", postgresql_where=text("phase <> 'closed'")),
         Index("ix_tickets_open_phase", "phase", postgresql_where=text("phase <> 'closed'")),
+        Index("ix_tickets_open_workflow", "workflow_key", "workflow_version", "id",
+              postgresql_where=text("phase <> 'closed'")),
         Index(None, "created_at"),
         Index("ix_tickets_merged_into", "merged_into", postgresql_where=text("merged_into IS NOT NULL")),
         Index("ix_tickets_split_from", "split_from", postgresql_where=text("split_from IS NOT NULL")),
@@ -528,6 +560,29 @@ class DigestRow(SQLModel, table=True):
     done_at: datetime | None = _time(nullable=True)
 
 
+class WorkflowMigrationTicket(SQLModel, table=True):
+    """One ticket of a migration. `seq`: its last event when it was moved; `kept`: its promises before, for the undo."""
+
+    __tablename__ = "workflow_migration_tickets"
+    __table_args__ = (
+        _one_of("state", "pending", "moved", "failed", "skipped", "undoing", "undone", "kept"),
+        Index(None, "ticket_id"),
+        Index("ix_workflow_migration_tickets_waiting", "migration_id", "state", "ticket_id",
+              postgresql_where=text("state IN ('pending', 'undoing')")),
+    )  # fmt: skip
+    migration_id: str = Field(
+        sa_column=Column(UUID(as_uuid=False), ForeignKey("workflow_migrations.id"), primary_key=True)
+    )
+    ticket_id: str = Field(sa_column=Column(UUID(as_uuid=False), ForeignKey("tickets.id"), primary_key=True))
+    state: str = _text(default="pending")
+    reason: str = _text(default="")
+    stage_before: str | None = _text(nullable=True)
+    stage_after: str | None = _text(nullable=True)
+    seq: int | None = _int(nullable=True)
+    kept: dict[str, Any] | None = _data()
+    at: datetime | None = _time(nullable=True)
+
+
 class IdempotencyRow(SQLModel, table=True):
     """First answers by key. The stored answer is encrypted: it holds what the client may see of a ticket."""
 
@@ -590,7 +645,7 @@ class SandboxClock(SQLModel, table=True):
 
 TICKET_TABLES = (
     "tickets", "assignments", "rounds", "clocks", "firings", "approvals", "reviews", "opinions", "measures", "events",
-    "outbox", "notices",
+    "outbox", "notices", "workflow_migration_tickets",
 )  # fmt: skip
 """Tables that hold tickets' data. Each has row-level security forced (the policies stand in the migration that makes
 the table); a test reads the catalogue and fails for one that has not."""

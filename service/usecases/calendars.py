@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import structlog
 from pydantic_core import to_json
@@ -153,6 +154,24 @@ class Moves:
     most: float = 0.0
     first: list[dict[str, Any]] = field(default_factory=list)
 
+    def add(
+        self, ticket: Mapping[str, Any], clock: str, before: datetime, after: datetime, now: datetime, zone: ZoneInfo
+    ) -> None:
+        """One clock that was looked at. `ticket`: its id and number."""
+        self.clocks += 1
+        by = (after - before).total_seconds()
+        if not by:
+            return
+        self.moved += 1
+        self.earlier += by < 0
+        self.already_past += after < now <= before
+        self.least, self.most = min(self.least, by), max(self.most, by)
+        if len(self.first) < SHOWN_MOVES:
+            self.first.append(
+                {"ticket": ticket, "clock": clock, "before": views.local(before, zone), "after": views.local(after, zone),
+                 "seconds": by}
+            )  # fmt: skip
+
     def as_dict(self) -> dict[str, Any]:
         return {
             "clocks": self.clocks,
@@ -291,22 +310,10 @@ def _day(calendar: Calendar, day: date) -> dict[str, Any]:
 
 
 def _add_up(moves: Moves, found: list[tuple[Any, int]], now: datetime, house: House) -> None:
-    moves.clocks += len(found)
     for row, due_us in found:
-        by = (due_us - row["due_us"]) / 1_000_000
-        if not by:
-            continue
-        after = row["due_at"] + timedelta(seconds=by)
-        moves.moved += 1
-        moves.earlier += by < 0
-        moves.already_past += after < now <= row["due_at"]
-        moves.least, moves.most = min(moves.least, by), max(moves.most, by)
-        if len(moves.first) < SHOWN_MOVES:
-            moves.first.append(
-                {"ticket": {"id": row["ticket_id"], "number": row["number"]}, "clock": row["name"],
-                 "before": views.local(row["due_at"], house.zone), "after": views.local(after, house.zone),
-                 "seconds": by}
-            )  # fmt: skip
+        after = row["due_at"] + timedelta(microseconds=due_us - row["due_us"])
+        ticket = {"id": row["ticket_id"], "number": row["number"]}
+        moves.add(ticket, row["name"], row["due_at"], after, now, house.zone)
 
 
 async def retire(house: House, actor: Actor, key: str) -> None:

@@ -25,6 +25,8 @@ from service.db.vault import Vault
 from service.usecases import views
 
 Ring = Callable[[], None]
+ROUTED = (("routing", "city"), ("matters", "city"), ("departments", "city"))
+"""What a router is made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,11 @@ class House:
             raise NotFound("Nothing is published yet; run `python3 -m service migrate`.")
         return self.catalog
 
+    @property
+    def workflows(self) -> Mapping[tuple[str, int], Workflow]:
+        """Every version that was asked for so far, compiled, by key and version."""
+        return self._workflows
+
     def missing_years(self, now: datetime) -> dict[str, int]:
         """Calendar -> the year whose notice is missing and by now is an alarm."""
         return self.rules.policies.missing_years(now.astimezone(self.zone).date())
@@ -83,7 +90,7 @@ class House:
             if self.catalog is not None and self.catalog.stamp == stamp:
                 return
             rows = await stored.newest(tx)
-        self.catalog = compile_catalog(rows, stamp, self._workflows, self._calendars)
+        self.catalog = compile_catalog(rows, stamp, self._workflows, self._calendars, self.catalog)
         for flow in self.catalog.newest.values():
             self._workflows[flow.key, flow.version] = flow
         for calendar in self.catalog.newest_calendars.values():
@@ -155,8 +162,12 @@ def compile_catalog(
     stamp: int,
     workflows: Mapping[tuple[str, int], Workflow],
     known: Mapping[tuple[str, int], Calendar],
+    before: Catalog | None = None,
 ) -> Catalog:
-    """Newest stored definitions -> compiled values; `workflows` and `known` calendars are not compiled again."""
+    """Newest stored definitions -> compiled values; `workflows` and `known` calendars are not compiled again.
+
+    The router of the catalog `before` is kept unless what it is made of changed: making one takes longer than all the rest.
+    """
     by_kind: dict[str, dict[str, tuple[int, Any]]] = {}
     for row in rows:
         by_kind.setdefault(row["kind"], {})[row["key"]] = (row["version"], row["body"])
@@ -169,11 +180,16 @@ def compile_catalog(
     }
     departments = by_kind["departments"]["city"][1]
     matters = {m["code"]: m for m in by_kind["matters"]["city"][1]["matters"]}
-    router = Router(
-        parse_routing(by_kind["routing"]["city"][1]),
-        {code: Matter(code, m.get("parent"), m["lead"]) for code, m in matters.items()},
-        departments["district_units"],
-        OpenCC("t2s").convert,
+    same = before is not None and all(before.bodies.get(k, (0,))[0] == bodies[k][0] for k in ROUTED)
+    router = (
+        before.router
+        if before is not None and same
+        else Router(
+            parse_routing(by_kind["routing"]["city"][1]),
+            {code: Matter(code, m.get("parent"), m["lead"]) for code, m in matters.items()},
+            departments["district_units"],
+            OpenCC("t2s").convert,
+        )
     )
     listed = {d["code"]: d for d in departments["departments"]}
     return Catalog(

@@ -8,7 +8,7 @@ Asked of the database as a whole:
   I11     each kept 2xx answer of POST /v1/tickets names a ticket that is there (by its Location: the answers are
           encrypted). The reverse, one ticket for a source's reference, is a unique key: `schema`
   schema  unique keys, append-only triggers and forced row security are there and switched on: what makes two firings of
-          a rung, two tickets of a reference or an altered event impossible
+          a rung, two tickets of a reference, an altered event or an altered version impossible
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.core.invariants import RULES, Case, Rule, Verdicts
+from service.core.errors import NotFound
+from service.core.invariants import REBOUND_TICKET, RULES, Case, Rule, Verdicts
 from service.core.model import SYSTEM
 from service.db import integrity as stored
 from service.db import tickets
@@ -42,7 +44,8 @@ UNIQUE_KEYS: tuple[tuple[str, ...], ...] = (
     ("cron_slots", "name", "slot"),
 )
 APPEND_ONLY = ("events", "firings", "audit")
-FORCED = ("tickets", "assignments", "clocks", "firings", "events", "outbox", "notices", "idempotency", "audit")
+FORCED = ("tickets", "assignments", "clocks", "firings", "events", "outbox", "notices", "idempotency", "audit",
+          "workflow_migration_tickets")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +165,7 @@ async def _read(house: House, tx: Tx, ids: list[str]) -> _Page:
     reveals = _by(await tx.rows(stored.REVEALS, ids), "ticket_id")
     aside = await tx.rows(stored.ASIDE, ids)
     failed = frozenset(r["id"] for r in aside)
+    await _load_versions(house, tx, [e for of in events.values() for e in of if e["type"] in REBOUND_TICKET])
     cases = [
         Case(
             ticket=found.ticket,
@@ -173,11 +177,20 @@ async def _read(house: House, tx: Tx, ids: list[str]) -> _Page:
             told=[event_id for row in told[ticket_id] for event_id in row["events"]],
             reveals=[(r["subject"], r["reason"]) for r in reveals[ticket_id]],
             pump_at_work=at_work,
+            flows=house.workflows,
         )
         for ticket_id, found in _in_order(loaded, ids)
     ]
     gone = sum(r["dead"] for r in aside)
     return _Page(tuple(cases), len(aside) - gone, gone, at_work)
+
+
+async def _load_versions(house: House, tx: Tx, events: list[Any]) -> None:
+    """The workflow versions that these events name; what a damaged one names is found by the rule that misses it."""
+    for event in events:
+        with suppress(NotFound, KeyError, TypeError):
+            for named in (event["data"]["before"], event["data"]["after"]):
+                await house.workflow(tx, named["key"], named["version"])
 
 
 def _in_order(loaded: Mapping[str, Stored], ids: list[str]) -> Iterable[tuple[str, Stored]]:
@@ -233,6 +246,9 @@ async def _schema(house: House) -> Finding:
     for table in APPEND_ONLY:
         for name in ("append_only", "append_only_truncate"):
             tally.add(table, [None if (table, name) in triggers else f"the trigger {name} is missing or switched off"])
+    for name in ("immutable", "immutable_truncate"):
+        found = ("definitions", name) in triggers
+        tally.add("definitions", [None if found else f"the trigger {name} is missing or switched off"])
     for table in FORCED:
         tally.add(table, [None if table in forced else "row-level security is not forced"])
     return _finding("schema", "约束齐备", "the constraints that promises rest on are there", tally)

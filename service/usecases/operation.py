@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any
 
 from service.clock import wall_now
-from service.core.definitions import Workflow
 from service.core.model import SYSTEM
 from service.core.routing import Request
 from service.db import clocks as timers
@@ -22,39 +21,6 @@ OLDEST_DUE_SECONDS = 600
 """Beyond this the timers are behind: 99.9 % fire within 60 s, and an outage of hours is caught up with in five minutes."""
 SKEW_SECONDS = 60
 """A host further from the database than this issues and judges tokens by a wrong clock: it takes no requests."""
-
-
-def workflows(house: House) -> list[dict[str, Any]]:
-    return [_workflow(flow) for flow in house.rules.newest.values()]
-
-
-def _workflow(flow: Workflow) -> dict[str, Any]:
-    return {
-        "key": flow.key,
-        "version": flow.version,
-        "title": flow.title,
-        "calendar": flow.calendar,
-        "domains": sorted(flow.domains),
-        "urgency": sorted(flow.urgency),
-        "departments": sorted(flow.departments),
-        "stages": [{"name": n, "phase": phase, "title": title} for n, (phase, title) in flow.stages.items()],
-        "clocks": [
-            {
-                "name": c.name,
-                "title": c.title,
-                "family": c.family,
-                "anchor": c.anchor,
-                "measure": c.budget.measure,
-                "budget": c.budget.text(),
-                "rungs": list(c.rungs),
-            }
-            for c in flow.clocks.values()
-        ],
-        "actions": [
-            {"name": a.name, "title": a.title, "stages": sorted(a.stages), "roles": sorted(a.roles), "form": a.form}
-            for a in flow.actions.values()
-        ],
-    }
 
 
 def try_routing(house: House, request: Request) -> dict[str, Any]:

@@ -57,8 +57,16 @@ def read_folder(folder: Path) -> Folder:
     return Folder(workflows, calendars, routing, matters, departments)
 
 
+FILES = "system"
+"""The author of what the folder publishes when the service starts."""
+
+
 async def publish_folder(house: House, folder: Folder, by: str, reason: str) -> list[str]:
-    """Publish what changed, in one transaction; gives `kind key version` of each new version."""
+    """Publish what changed in the folder since `by` published it, in one transaction; gives `kind key version` of each.
+
+    A file that did not change publishes nothing, whatever somebody else published or retired since: a restart takes
+    nothing back. A file that vanished retires nothing: that is an act of its own, which says who and why.
+    """
     published = []
     async with house.db.transaction(SYSTEM) as tx:
         entries: list[tuple[str, str, Mapping[str, Any]]]
@@ -67,6 +75,8 @@ async def publish_folder(house: House, folder: Folder, by: str, reason: str) -> 
         entries += [("routing", "city", folder.routing), ("matters", "city", folder.matters)]
         entries += [("departments", "city", folder.departments)]
         for kind, key, body in entries:
+            if await stored.latest_by(tx, kind, key, by, body):
+                continue
             version = (
                 await publish_version(tx, body, by, reason)
                 if kind == "calendar"

@@ -21,6 +21,7 @@ READ = "200 200 404 200 200 200 200 403"
 WHAT_IF = "/v1/clocks/what-if?anchor=2026-11-23T01:00:00Z&measure=working_hours&budget=PT4H"
 
 # The ticket is the tax bureau's, in hand and on the docket. Columns as in WHO; without a token 401.
+WRITE = "403 403 403 403 422 403 403 422"
 TABLE: list[tuple[str, str, Any, str]] = [
     ("POST", "/v1/tickets", {}, "422 403 403 403 403 403 403 403"),
     ("GET", "/v1/tickets", None, "200 200 200 200 200 200 200 403"),
@@ -60,6 +61,17 @@ TABLE: list[tuple[str, str, Any, str]] = [
     ("POST", f"/v1/timers/{ID}/requeue", {}, "403 403 403 404 404 403 403 404"),
     ("POST", "/v1/timers/gate/release", {"reason": "x"}, "403 403 403 403 403 403 403 200"),
     ("GET", "/v1/workflows", None, ALL),
+    ("POST", "/v1/workflows", {}, WRITE),
+    ("GET", "/v1/workflows/consultation", None, ALL),
+    ("GET", "/v1/workflows/consultation/versions/1", None, ALL),
+    ("GET", "/v1/workflows/consultation/diff", None, ALL),
+    ("POST", "/v1/workflows/consultation/retire", {}, WRITE),
+    ("POST", "/v1/workflows/consultation/migrations", {}, WRITE),
+    ("GET", "/v1/workflows/migrations", None, "403 403 403 200 200 403 200 200"),
+    ("GET", f"/v1/workflows/migrations/{ID}", None, "403 403 403 404 404 403 404 404"),
+    ("GET", f"/v1/workflows/migrations/{ID}/tickets", None, "403 403 403 404 404 403 404 404"),
+    ("POST", f"/v1/workflows/migrations/{ID}/retry", {}, "403 403 403 403 404 403 403 404"),
+    ("POST", f"/v1/workflows/migrations/{ID}/undo", {"reason": "x"}, "403 403 403 403 404 403 403 404"),
     ("GET", "/v1/departments", None, ALL),
     ("GET", "/v1/matters", None, ALL),
     ("GET", "/v1/calendars", None, ALL),
