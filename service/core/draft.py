@@ -9,7 +9,7 @@ from typing import Any
 
 from service.core import clocks
 from service.core.calendar import Calendar
-from service.core.definitions import Workflow
+from service.core.definitions import Workflow, holds
 from service.core.model import (
     Actor,
     Approval,
@@ -141,6 +141,15 @@ class Draft:
 
     def open_clocks(self, name: str) -> list[Clock]:
         return [c for c in self.ticket.clocks if c.name == name and c.open]
+
+    def upcoming(self, clock: Clock) -> tuple[str, datetime] | None:
+        """The rung that this clock fires next, with its instant."""
+        times = self.env.workflow.clocks[clock.name].times
+        return clocks.next_rung(clock, times, self.env.calendar_of(clock), self.deciding(clock))
+
+    def holds(self, condition: Any) -> bool:
+        """Whether a compiled condition (a guard, a `when`) is true now; a missing one always is."""
+        return condition is None or holds(condition, self.context())
 
     def context(self) -> dict[str, Any]:
         """What guards and conditions (CEL) may read."""
