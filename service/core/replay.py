@@ -1,0 +1,237 @@
+"""The engine at replaying speed: the same effects, on state that is changed in place and with what recurs kept.
+
+A `Replay` is a draft for many steps of one life instead of one: nothing is copied per step, no history is written, and
+three answers that recur in thousands of lives are remembered. None of them is a rule of its own:
+
+  conditions    by the values that the condition's text reads
+  due times     of clocks of days, by the date of their anchor: the time of day does not matter to them
+  rungs         of the same clocks, likewise
+
+A test lives random histories through this and through the engine itself and finds the same tickets.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any, Final
+
+from service.core import clocks
+from service.core.budgets import Budget
+from service.core.calendar import Calendar
+from service.core.definitions import CONTEXT, ClockDef
+from service.core.draft import Draft, Env
+from service.core.model import Clock, ClockState, Decision, Ticket, evolve
+
+_NAMES: Final = "|".join(sorted(CONTEXT))
+_READ: Final = re.compile(rf"(?<![\w.])({_NAMES})\b(?:\.(\w+))?(?:\.(\w+))?")
+_KEPT: Final = 50_000
+_ABSENT: Final = object()
+_AFTER: Final = frozenset({"due", "after"})
+_LIVE: Final = frozenset({ClockState.RUNNING, ClockState.BREACHED_RUNNING})
+Getter = Callable[["Replay"], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Ladder:
+    """Due time and rungs of a clock of days without pauses: (name, kind, instant) in the order in which they fire.
+
+    `clear`: every rung lies at or after this instant, so an anchor up to it moves none.
+    """
+
+    due_at: datetime
+    rungs: tuple[tuple[str, str, datetime], ...]
+    clear: datetime
+
+
+@dataclass(slots=True)
+class Memory:
+    """What replays of one process remember. Answers are pure functions of their keys: sharing it changes nothing."""
+
+    ladders: dict[Any, Ladder] = field(default_factory=dict)
+    dates: dict[Any, date] = field(default_factory=dict)
+    conditions: dict[int, tuple[Any, tuple[Getter, ...] | None, dict[Any, bool]]] = field(default_factory=dict)
+
+
+class Replay(Draft):
+    """One life being replayed. The ticket handed in becomes this object's own and is changed in place."""
+
+    def __init__(self, ticket: Ticket, env: Env, memory: Memory) -> None:
+        super().__init__(ticket, env)
+        self.ticket = evolve(ticket)
+        self.memory = memory
+        self.cards: list[tuple[str, datetime]] = []
+        """(level, instant) of each card."""
+        self.proposed: list[datetime] = []
+        """When the ticket was proposed for review."""
+
+    # -- one step after the other
+
+    def begin(self, env: Env) -> None:
+        """The next step happens in this environment."""
+        self.env, self.now, self.actor = env, env.now, env.actor
+        self.form, self.cycle, self.met_because = {}, "rounds", "met"
+        self.route = self.approval = self.leg = self.clock = None
+
+    def mark(self) -> tuple[Any, ...]:
+        """Where to go back to, should the next step be refused half way."""
+        return dict(self.ticket.__dict__), len(self.firings), len(self.cards), len(self.proposed)
+
+    def back_to(self, mark: tuple[Any, ...]) -> None:
+        state, firings, cards, proposed = mark
+        self.ticket.__dict__.clear()
+        self.ticket.__dict__.update(state)
+        del self.firings[firings:], self.cards[cards:], self.proposed[proposed:]
+        self.changes = {}
+
+    def take(self, decision: Decision) -> None:
+        """Go on from what the engine itself decided."""
+        self.ticket = evolve(decision.after)
+        self.firings += decision.firings
+        for event in decision.events:
+            self._note(event.type, event.occurred_at, event.data)
+
+    def _note(self, type_: str, at: datetime, data: Mapping[str, Any]) -> None:
+        if type_ == "card.issued":
+            self.cards.append((data["level"], at))
+        elif type_ == "review.proposed":
+            self.proposed.append(at)
+
+    # -- writing, in place
+
+    def set(self, **changes: Any) -> None:
+        self.ticket.__dict__.update(changes)
+
+    def put(self, kind: str, row: Any) -> None:
+        state, wanted = self.ticket.__dict__, row.id
+        rows = state[kind]
+        for n, other in enumerate(rows):
+            if other.id == wanted:
+                state[kind] = (*rows[:n], row, *rows[n + 1 :])
+                return
+        state[kind] = (*rows, row)
+
+    def event(self, type_: str, **data: Any) -> None:
+        self.changes = {}
+        self._note(type_, self.now, data)
+
+    def put_clock(self, clock: Clock) -> None:
+        """As the draft does, but `provisional` is not kept up: nothing is decided by it."""
+        if clock.open:
+            ladder = self._ladder(clock)
+            if ladder is None:
+                times = self.env.workflow.clocks[clock.name].times
+                clock = clocks.project(clock, times, self.env.calendar_of(clock), self.deciding(clock))
+            else:
+                first = self._first(clock, ladder)
+                clock = evolve(clock, due_at=ladder.due_at, next_fire_at=first[1] if first else None)
+        elif clock.segments:
+            clock = evolve(clock, due_at=clocks.due(clock, self.env.calendar_of(clock)))
+        self.put("clocks", clock)
+
+    # -- reading, with what is remembered
+
+    def upcoming(self, clock: Clock) -> tuple[str, datetime] | None:
+        ladder = self._ladder(clock)
+        return super().upcoming(clock) if ladder is None else self._first(clock, ladder)
+
+    def holds(self, condition: Any) -> bool:
+        if condition is None:
+            return True
+        known = self.memory.conditions.get(id(condition))
+        if known is None:
+            known = self.memory.conditions[id(condition)] = (condition, _getters(condition.source), {})
+        _, getters, answers = known
+        if getters is None:
+            return super().holds(condition)
+        try:
+            key = tuple([get(self) for get in getters])
+            answer = answers.get(key)
+        except TypeError:  # a list in a form
+            return super().holds(condition)
+        if answer is None:
+            if len(answers) >= _KEPT:
+                answers.clear()
+            answer = answers[key] = super().holds(condition)
+        return answer
+
+    def _ladder(self, clock: Clock) -> Ladder | None:
+        """Of a clock of days that nothing stopped or made anew; None for any other."""
+        if clock.segments or clock.escalates_from is not None or not clock.measure.counts_days:
+            return None
+        definition, calendar = self.env.workflow.clocks[clock.name], self.env.calendar_of(clock)
+        amount = clocks.total(clock)
+        day = self._date(clock.anchor, calendar)
+        key = (id(definition), id(calendar), clock.measure, amount, day)
+        ladder = self.memory.ladders.get(key)
+        if ladder is None:
+            if len(self.memory.ladders) >= _KEPT:
+                self.memory.ladders.clear()
+            ladder = self.memory.ladders[key] = _laid_out(clock, definition, calendar, day)
+        return ladder if clock.anchor <= ladder.clear else None
+
+    def _date(self, instant: datetime, calendar: Calendar) -> date:
+        key = (id(calendar), instant)
+        day = self.memory.dates.get(key)
+        if day is None:
+            if len(self.memory.dates) >= _KEPT:
+                self.memory.dates.clear()
+            day = self.memory.dates[key] = calendar.local_date(instant)
+        return day
+
+    def _first(self, clock: Clock, ladder: Ladder) -> tuple[str, datetime] | None:
+        if clock.state not in _LIVE:
+            return None
+        fired, deciding = clock.fired, self.deciding(clock)
+        for name, kind, at in ladder.rungs:
+            if name not in fired and not (deciding and kind in _AFTER):
+                return name, at
+        return None
+
+
+def _laid_out(clock: Clock, definition: ClockDef, calendar: Calendar, day: date) -> Ladder:
+    """The ladder of every such clock whose anchor lies on this date."""
+    first = evolve(clock, anchor=calendar.start_of(day))
+    first = evolve(first, due_at=calendar.add(first.anchor, Budget(clock.measure, clocks.total(clock))))
+    rungs = [(name, time.kind, clocks.rung_at(first, time, calendar)) for name, time in definition.times]
+    clear = min([first.due_at, *(at for _, kind, at in rungs if kind == "before")])
+    return Ladder(first.due_at, tuple(sorted(rungs, key=lambda rung: rung[2])), clear)
+
+
+# --- what a condition reads ------------------------------------------------------------------------------------------
+
+
+def _getters(source: str) -> tuple[Getter, ...] | None:
+    """Functions that give what this condition may look at; None when its text does not tell."""
+    found = []
+    for match in _READ.finditer(source):
+        top, name, part = match.groups()
+        if name is None:
+            return None
+        found.append((top, name, part if top == "clocks" else None))
+    return tuple(_getter(*path) for path in sorted(set(found), key=str))
+
+
+def _getter(top: str, name: str, part: str | None) -> Getter:
+    if top == "form":
+        return lambda r: _typed(r.form.get(name, _ABSENT))
+    if top == "ticket":
+        return lambda r: getattr(r.ticket, name, None)
+    if top == "leg":
+        return lambda r: getattr(r.leg, name, None) if r.leg is not None else None
+    if top == "counters":
+        return lambda r: r.ticket.counters.get(name)
+    if top == "pending":
+        return lambda r: any(a.kind == name and a.state == "pending" for a in r.ticket.approvals)
+    if top == "review":
+        return lambda r: r.ticket.open_review() is not None
+    return lambda r: next(
+        ((c.open, c.state, c.breached_at is None) for c in reversed(r.ticket.clocks) if c.name == name), None
+    )
+
+
+def _typed(value: Any) -> Any:
+    """1, 1.0 and true are one key of a dict and three values of a condition."""
+    return value.__class__, value
