@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from service.core import clocks
-from service.core.calendar import Calendar
+from service.core.calendar import Budget, Calendar
 from service.core.definitions import Workflow, holds
 from service.core.model import (
     Actor,
@@ -141,6 +141,10 @@ class Draft:
 
     def open_clocks(self, name: str) -> list[Clock]:
         return [c for c in self.ticket.clocks if c.name == name and c.open]
+
+    def due_of(self, name: str, anchor: datetime, budget: Budget) -> datetime:
+        """When a new clock of this name is due."""
+        return self.env.calendar.add(anchor, budget)
 
     def upcoming(self, clock: Clock) -> tuple[str, datetime] | None:
         """The rung that this clock fires next, with its instant."""

@@ -91,7 +91,7 @@ def start_clock(
     if name == "pause_cap" and draft.form.get("days"):
         budget = Budget(definition.budget.measure, min(definition.budget.amount, int(draft.form["days"])))
     cycle = ticket.round if definition.family == "enterprise" else 1 + sum(c.name == name for c in ticket.clocks)
-    due_at = draft.env.calendar.add(anchor, budget)
+    due_at = draft.due_of(name, anchor, budget)
     clock = Clock(
         id=draft.env.new_id(),
         ticket_id=ticket.id,

@@ -13,14 +13,15 @@ A test lives random histories through this and through the engine itself and fin
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
-from typing import Any, Final
+from datetime import date, datetime, timedelta
+from typing import Any, Final, TypeVar
 
 from service.core import clocks
-from service.core.budgets import Budget
+from service.core.budgets import Budget, Measure
 from service.core.calendar import Calendar
+from service.core.clocks import RungTime
 from service.core.definitions import CONTEXT, ClockDef
 from service.core.draft import Draft, Env
 from service.core.model import Clock, ClockState, Decision, Ticket, evolve
@@ -29,8 +30,11 @@ _NAMES: Final = "|".join(sorted(CONTEXT))
 _READ: Final = re.compile(rf"(?<![\w.])({_NAMES})\b(?:\.(\w+))?(?:\.(\w+))?")
 _KEPT: Final = 50_000
 _ABSENT: Final = object()
+_NOTHING: Final[Mapping[str, Any]] = {}
 _AFTER: Final = frozenset({"due", "after"})
 _LIVE: Final = frozenset({ClockState.RUNNING, ClockState.BREACHED_RUNNING})
+_NATURAL_HOURS: Final = Measure.natural_hours
+At = TypeVar("At", datetime, timedelta)
 Getter = Callable[["Replay"], Any]
 
 
@@ -46,11 +50,20 @@ class Ladder:
     clear: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The same of a clock of natural hours whose rungs are natural hours too: all counted from its anchor."""
+
+    due: timedelta
+    rungs: tuple[tuple[str, str, timedelta], ...]
+
+
 @dataclass(slots=True)
 class Memory:
     """What replays of one process remember. Answers are pure functions of their keys: sharing it changes nothing."""
 
     ladders: dict[Any, Ladder] = field(default_factory=dict)
+    spans: dict[Any, Span | None] = field(default_factory=dict)
     dates: dict[Any, date] = field(default_factory=dict)
     conditions: dict[int, tuple[Any, tuple[Getter, ...] | None, dict[Any, bool]]] = field(default_factory=dict)
 
@@ -72,7 +85,7 @@ class Replay(Draft):
     def begin(self, env: Env) -> None:
         """The next step happens in this environment."""
         self.env, self.now, self.actor = env, env.now, env.actor
-        self.form, self.cycle, self.met_because = {}, "rounds", "met"
+        self.form, self.cycle, self.met_because = _NOTHING, "rounds", "met"
         self.route = self.approval = self.leg = self.clock = None
 
     def mark(self) -> tuple[Any, ...]:
@@ -121,12 +134,15 @@ class Replay(Draft):
         """As the draft does, but `provisional` is not kept up: nothing is decided by it."""
         if clock.open:
             ladder = self._ladder(clock)
-            if ladder is None:
+            if ladder is not None:
+                first = self._first(clock, ladder.rungs)
+                clock = evolve(clock, due_at=ladder.due_at, next_fire_at=first[1] if first else None)
+            elif (span := self._span(clock)) is not None:
+                start, soon = clock.anchor, self._first(clock, span.rungs)
+                clock = evolve(clock, due_at=start + span.due, next_fire_at=start + soon[1] if soon else None)
+            else:
                 times = self.env.workflow.clocks[clock.name].times
                 clock = clocks.project(clock, times, self.env.calendar_of(clock), self.deciding(clock))
-            else:
-                first = self._first(clock, ladder)
-                clock = evolve(clock, due_at=ladder.due_at, next_fire_at=first[1] if first else None)
         elif clock.segments:
             clock = evolve(clock, due_at=clocks.due(clock, self.env.calendar_of(clock)))
         self.put("clocks", clock)
@@ -135,7 +151,13 @@ class Replay(Draft):
 
     def upcoming(self, clock: Clock) -> tuple[str, datetime] | None:
         ladder = self._ladder(clock)
-        return super().upcoming(clock) if ladder is None else self._first(clock, ladder)
+        if ladder is not None:
+            return self._first(clock, ladder.rungs)
+        span = self._span(clock)
+        if span is None:
+            return super().upcoming(clock)
+        soon = self._first(clock, span.rungs)
+        return (soon[0], clock.anchor + soon[1]) if soon else None
 
     def holds(self, condition: Any) -> bool:
         if condition is None:
@@ -162,15 +184,35 @@ class Replay(Draft):
         if clock.segments or clock.escalates_from is not None or not clock.measure.counts_days:
             return None
         definition, calendar = self.env.workflow.clocks[clock.name], self.env.calendar_of(clock)
-        amount = clocks.total(clock)
-        day = self._date(clock.anchor, calendar)
-        key = (id(definition), id(calendar), clock.measure, amount, day)
-        ladder = self.memory.ladders.get(key)
-        if ladder is None:
-            if len(self.memory.ladders) >= _KEPT:
-                self.memory.ladders.clear()
-            ladder = self.memory.ladders[key] = _laid_out(clock, definition, calendar, day)
+        amount = clocks.total(clock) if clock.extensions else clock.budget
+        ladder = self._rungs_of(definition, calendar, Budget(clock.measure, amount), clock.anchor)
         return ladder if clock.anchor <= ladder.clear else None
+
+    def due_of(self, name: str, anchor: datetime, budget: Budget) -> datetime:
+        if not budget.measure.counts_days:
+            return super().due_of(name, anchor, budget)
+        return self._rungs_of(self.env.workflow.clocks[name], self.env.calendar, budget, anchor).due_at
+
+    def _rungs_of(self, definition: ClockDef, calendar: Calendar, budget: Budget, anchor: datetime) -> Ladder:
+        memory = self.memory
+        day = self._date(anchor, calendar)
+        key = (id(definition), id(calendar), budget.measure, budget.amount, day)
+        ladder = memory.ladders.get(key)
+        if ladder is None:
+            if len(memory.ladders) >= _KEPT:
+                memory.ladders.clear()
+            ladder = memory.ladders[key] = _laid_out(definition, calendar, budget, day)
+        return ladder
+
+    def _span(self, clock: Clock) -> Span | None:
+        """Of a clock of natural hours that nothing stopped or made anew; None for any other."""
+        if clock.measure is not _NATURAL_HOURS or clock.segments or clock.escalates_from is not None:
+            return None
+        definition = self.env.workflow.clocks[clock.name]
+        key = (id(definition), clock.budget)
+        if key not in self.memory.spans:
+            self.memory.spans[key] = _stretched(definition, clock.budget)
+        return self.memory.spans[key]
 
     def _date(self, instant: datetime, calendar: Calendar) -> date:
         key = (id(calendar), instant)
@@ -181,23 +223,50 @@ class Replay(Draft):
             day = self.memory.dates[key] = calendar.local_date(instant)
         return day
 
-    def _first(self, clock: Clock, ladder: Ladder) -> tuple[str, datetime] | None:
+    def _first(self, clock: Clock, rungs: Sequence[tuple[str, str, At]]) -> tuple[str, At] | None:
         if clock.state not in _LIVE:
             return None
-        fired, deciding = clock.fired, self.deciding(clock)
-        for name, kind, at in ladder.rungs:
+        fired, deciding = clock.fired, bool(self.ticket.approvals) and self.deciding(clock)
+        for name, kind, at in rungs:
             if name not in fired and not (deciding and kind in _AFTER):
                 return name, at
         return None
 
 
-def _laid_out(clock: Clock, definition: ClockDef, calendar: Calendar, day: date) -> Ladder:
+def _laid_out(definition: ClockDef, calendar: Calendar, budget: Budget, day: date) -> Ladder:
     """The ladder of every such clock whose anchor lies on this date."""
-    first = evolve(clock, anchor=calendar.start_of(day))
-    first = evolve(first, due_at=calendar.add(first.anchor, Budget(clock.measure, clocks.total(clock))))
+    first = _bare(definition, budget, calendar.start_of(day), calendar)
     rungs = [(name, time.kind, clocks.rung_at(first, time, calendar)) for name, time in definition.times]
     clear = min([first.due_at, *(at for _, kind, at in rungs if kind == "before")])
     return Ladder(first.due_at, tuple(sorted(rungs, key=lambda rung: rung[2])), clear)
+
+
+def _stretched(definition: ClockDef, budget: int) -> Span | None:
+    measures = {time.offset.measure for _, time in definition.times if time.offset is not None}
+    if measures - {_NATURAL_HOURS}:
+        return None
+    due = timedelta(microseconds=budget)
+    rungs = [(name, time.kind, _after(time, budget)) for name, time in definition.times]
+    return Span(due, tuple(sorted(rungs, key=lambda rung: rung[2])))
+
+
+def _after(time: RungTime, budget: int) -> timedelta:
+    """How long after the anchor a rung of natural hours is due; never before it."""
+    offset = time.offset.amount if time.offset is not None else 0
+    amounts = {"due": budget, "share": max(1, budget * time.percent // 100), "before": max(0, budget - offset),
+               "after": budget + offset}  # fmt: skip
+    return timedelta(microseconds=amounts[time.kind])
+
+
+def _bare(definition: ClockDef, budget: Budget, anchor: datetime, calendar: Calendar) -> Clock:
+    """A clock with nothing but its terms."""
+    due_at = calendar.add(anchor, budget)
+    return Clock(
+        id="", ticket_id="", assignment_id=None, name=definition.name, cycle=1, family=definition.family,
+        measure=budget.measure, budget=budget.amount, anchor_name=definition.anchor, anchor=anchor,
+        calendar_key=calendar.key, calendar_version=calendar.version, state=ClockState.RUNNING, due_at=due_at,
+        original_due_at=due_at,
+    )  # fmt: skip
 
 
 # --- what a condition reads ------------------------------------------------------------------------------------------
