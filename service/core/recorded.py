@@ -8,7 +8,7 @@ from typing import Any
 
 from service.core.draft import RouteTo
 from service.core.model import Actor, Role
-from service.core.whatif import Kept, Record, Step, Version
+from service.core.whatif import Record, Step, Version
 
 TIMERS = frozenset({"clock.fired", "clock.breached"})
 """Events that only timers make; a reader of histories leaves them out but for the last of a ticket."""
@@ -43,10 +43,13 @@ class Reader:
         self,
         row: Mapping[str, Any],
         entries: Sequence[Entry],
-        clocks: Sequence[Kept],
-        measures: Sequence[Mapping[str, Any]],
+        measures: Sequence[Mapping[str, Any]] = (),
+        **kept: Any,
     ) -> Record:
-        """`row`: columns of the ticket as it is now. `entries`: its history in order, without TIMERS but the last."""
+        """`row`: columns of the ticket as it is now. `entries`: its history in order, without TIMERS but the last.
+
+        `kept`: `clocks`, `legs`, `cards` and `proposed` of the record.
+        """
         first = next((e for e in entries if e[0] == "ticket.opened"), None)
         last = entries[-1] if entries else None
         current = {name: row[name] for name in ("domain", "matter", "urgency")}
@@ -73,8 +76,8 @@ class Reader:
             route=RouteTo(opened.get("lead"), tuple(opened.get("co_handlers") or ()), opened.get("rule")),
             answered={"outcome": row["outcome"]} if opened.get("answered") else None,
             steps=tuple(steps), last_at=max((e[1] for e in entries), default=row["created_at"]),
-            last_was_timer=last is not None and last[0] in TIMERS, clocks=tuple(clocks), cards=row["cards"],
-            reviews=row["reviews"], not_replayable=reason,
+            last_was_timer=last is not None and last[0] in TIMERS, lead=row["lead"], not_replayable=reason,
+            **{name: tuple(rows) for name, rows in kept.items()},
         )  # fmt: skip
 
     def _steps(

@@ -1,8 +1,9 @@
 """What a change of the rules would have done: recorded lives replayed under a draft workflow or calendar.
 
-A `Record` keeps what people did and when; what timers did is left out. It is lived twice by the engine itself
-(`replay`): as it was recorded, and under the draft. Because a history does not depend on the punctuality of timers, the
-first life must come out as it is stored; where it does not, that is reported (`Life.differences`).
+A `Record` keeps what people did and when, and how the ticket is stored; what timers did is left out. `live` lives it again
+by the engine itself (`replay`): under the draft, or, as a check, by the very versions that it was recorded under. Because
+a history does not depend on the punctuality of timers, that must come out as it is stored; where it does not, that is
+reported (`Life.differences`).
 
 What people did is kept as it was, to the second: the draft changes clocks, not people. An act that the draft does not allow
 at that point is not carried out and is reported with its reason. If it had moved the ticket, what came after it means
@@ -23,7 +24,7 @@ from service.core.calendar import Calendar
 from service.core.definitions import ActionDef, Workflow
 from service.core.draft import Env, RouteTo
 from service.core.errors import ActionNotPossible, Forbidden, JiebanError, NotFound
-from service.core.model import SYSTEM, Actor, Clock, Decision, Phase, Role, Ticket, evolve
+from service.core.model import ENDED, SYSTEM, Actor, Clock, Decision, Phase, Role, Ticket, evolve
 from service.core.policies import Choice, Policies
 from service.core.replay import Memory, Replay
 from service.core.workflow import catch_up, check_allowed, decide_approval, enter, perform
@@ -73,6 +74,21 @@ class Kept:
     due_at: datetime
     breached_at: datetime | None
     fired: tuple[str, ...]
+    family: str
+    department: str | None
+
+    @property
+    def open(self) -> bool:
+        return self.state not in ENDED
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """A department had the ticket from `start` on, to `end` if that has come."""
+
+    department: str
+    start: datetime
+    end: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +110,11 @@ class Record:
     last_at: datetime
     """When the last thing happened, and whether that was a timer."""
     last_was_timer: bool
+    lead: str | None = None
     clocks: tuple[Kept, ...] = ()
-    cards: int = 0
-    reviews: int = 0
+    legs: tuple[Leg, ...] = ()
+    cards: tuple[tuple[str, datetime], ...] = ()
+    proposed: tuple[datetime, ...] = ()
     not_replayable: str | None = None
     """Key of REASONS, if its history cannot be replayed by itself."""
 
@@ -425,8 +443,8 @@ def _said(error: Exception) -> str:
 
 
 def _differences(record: Record, replay: Replay) -> list[str]:
-    counts = (len(replay.cards), len(replay.proposed)) == (record.cards, record.reviews)
-    if counts and {_facts(c) for c in replay.ticket.clocks} == {_facts(c) for c in record.clocks}:
+    same = replay.cards == list(record.cards) and replay.proposed == list(record.proposed)
+    if same and {_facts(c) for c in replay.ticket.clocks} == {_facts(c) for c in record.clocks}:
         return []
     lived = {(c.name, c.cycle): c for c in replay.ticket.clocks}
     kept = {(c.name, c.cycle): c for c in record.clocks}
@@ -437,11 +455,11 @@ def _differences(record: Record, replay: Replay) -> list[str]:
             if ours != stored:
                 found.append(f"{key[0]}/{key[1]}: {what} is {_plain(ours)}, stored is {_plain(stored)}")
     for what, ours, stored in (
-        ("cards", len(replay.cards), record.cards),
-        ("reviews", len(replay.proposed), record.reviews),
+        ("cards", replay.cards, list(record.cards)),
+        ("reviews", replay.proposed, list(record.proposed)),
     ):
         if ours != stored:
-            found.append(f"{what}: {ours}, stored are {stored}")
+            found.append(f"{what}: {len(ours)}, stored are {len(stored)}, or at other times")
     return found
 
 

@@ -20,7 +20,7 @@ from service.core.model import SYSTEM, Actor, Phase, Ticket, evolve
 from service.core.policies import Policies
 from service.core.recorded import Reader
 from service.core.replay import Memory
-from service.core.whatif import Kept, Life, Record, Rules, Step, World, live
+from service.core.whatif import Kept, Leg, Life, Record, Rules, Step, World, live
 from tests import builders
 from tests.builders import BAD, DISPATCHER, HOTLINE, LEAD, REPLY, SOLVED, Case, at, folder
 
@@ -46,17 +46,23 @@ def recorded(case: Case, opened: Ticket | None = None) -> Record:
     ticket = case.ticket
     row = {name: getattr(ticket, name) for name in (
         "id", "number", "workflow_key", "workflow_version", "domain", "matter", "urgency", "district", "received_at",
-        "created_at", "closed_at", "outcome")}  # fmt: skip
-    row |= {"cards": len(ticket.facts.get("cards", ())), "reviews": len(ticket.reviews)}
+        "created_at", "closed_at", "outcome", "lead")}  # fmt: skip
     entries = [
         (e.type, e.occurred_at,
          {"subject": e.actor.subject, "role": str(e.actor.role), "departments": list(e.actor.departments)}, e.data)
         for e in case.events
     ]  # fmt: skip
-    kept = [Kept(c.name, c.cycle, c.state, c.due_at, c.breached_at, c.fired) for c in ticket.clocks]
+    kept = [
+        Kept(c.name, c.cycle, c.state, c.due_at, c.breached_at, c.fired, c.family, c.department) for c in ticket.clocks
+    ]
+    cards = [(c["level"], datetime.fromisoformat(c["at"])) for c in ticket.facts.get("cards", ())]
+    legs = [Leg(a.department, a.dispatched_at, a.ended_at) for a in ticket.assignments]
+    proposed = [r.proposed_at for r in ticket.reviews]
     measures = [{"id": m.id, "review_id": m.review_id, "department": m.department, "due_on": m.due_on,
                  "mandatory": m.mandatory} for m in ticket.measures]  # fmt: skip
-    return Reader([(LONG_AGO, ("cn-jinan", 1))]).read(row, entries, kept, measures)
+    return Reader([(LONG_AGO, ("cn-jinan", 1))]).read(
+        row, entries, measures, clocks=kept, legs=legs, cards=cards, proposed=proposed
+    )
 
 
 def lived(record: Record, given: Rules, *, draft: bool, as_of: datetime, **how: Any) -> Life:
@@ -185,7 +191,14 @@ def test_what_is_stored_otherwise_is_told() -> None:
     case = builders.handled().on("2026-09-15 09:00").act(LEAD, "submit_plan", plan="p")
     record = recorded(case)
     wrong = [replace(k, due_at=k.due_at + timedelta(days=1)) if k.name == "resolve" else k for k in record.clocks]
-    life = lived(replace(record, clocks=tuple(wrong), cards=1), rules(), draft=False, as_of=record.last_at)
+    wrong_cards = (("red", record.last_at),)
+    other = replace(record, clocks=tuple(wrong), cards=wrong_cards)
+    life = lived(other, rules(), draft=False, as_of=record.last_at)
+        replace(record, clocks=tuple(wrong), cards=(("red", record.last_at),)),
+        rules(),
+        draft=False,
+        as_of=record.last_at,
+    )
     assert len(life.differences) == 2
     assert life.differences[0].startswith("resolve/1: due_at is 2026-10-1") and life.differences[1].startswith(
         "cards: 0"
