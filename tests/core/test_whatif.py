@@ -194,11 +194,6 @@ def test_what_is_stored_otherwise_is_told() -> None:
     wrong_cards = (("red", record.last_at),)
     other = replace(record, clocks=tuple(wrong), cards=wrong_cards)
     life = lived(other, rules(), draft=False, as_of=record.last_at)
-        replace(record, clocks=tuple(wrong), cards=(("red", record.last_at),)),
-        rules(),
-        draft=False,
-        as_of=record.last_at,
-    )
     assert len(life.differences) == 2
     assert life.differences[0].startswith("resolve/1: due_at is 2026-10-1") and life.differences[1].startswith(
         "cards: 0"
