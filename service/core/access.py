@@ -26,6 +26,7 @@ OPERATIONS: dict[str, frozenset[Role]] = {
     "timers:release": frozenset({Role.ADMIN}),
     "definitions:read": frozenset(Role) - {Role.SYSTEM},
     "definitions:write": frozenset({Role.ADMIN}),
+    "definitions:simulate": frozenset({Role.SUPERVISOR}),
     "sandbox": frozenset(Role) - {Role.SYSTEM},
 }
 """Operation -> roles. What exactly an action needs is said by the workflow; this is the outer wall."""
