@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields, replace
 from typing import Any
 
 from service.core.model import SYSTEM, Decision, Ticket, evolve
@@ -11,15 +12,18 @@ from service.usecases.house import House
 from tests.builders import Case
 
 
-async def store(house: House, cases: Sequence[Case], *, source: str = "lives") -> list[Ticket]:
-    """Each case as a ticket with everything that hangs on it, its history sealed; ids are made anew."""
+async def store(house: House, cases: Sequence[Case], *, source: str = "lives", first: int = 0) -> list[Ticket]:
+    """Each case as a ticket with everything that hangs on it, its history sealed; ids are made anew.
+
+    `first`: the number of the first of them, where several lots are stored.
+    """
     made = []
     async with house.db.transaction(SYSTEM) as tx:
         enterprise = house.new_id()
         row = {"id": enterprise, "match_key": f"name:{source}", "name": source, "created_at": tx.now}
-        for n, case in enumerate(cases):
+        for n, case in enumerate(cases, first):
             decision = _renamed(house, case, n)
-            extra = {"enterprises": [row]} if n == 0 else {}
+            extra = {"enterprises": [row]} if n == first else {}
             [ticket] = await tickets.save(
                 tx, [decision], house.new_id, extra=extra, intake=_intake(decision.after, enterprise, source, n)
             )
@@ -44,7 +48,6 @@ def _renamed(house: House, case: Case, n: int) -> Decision:
     children = ("assignments", "clocks", "approvals", "reviews", "opinions", "measures")
     for id_ in sorted({ticket.id, *(c.id for kind in children for c in getattr(ticket, kind))}):
         names[id_] = house.new_id()
-    from dataclasses import fields, replace
 
     def row(value: Any) -> Any:
         changed = {

@@ -164,19 +164,18 @@ class World:
         return self._rules.workflow(version)
 
     def flow_for(self, recorded: Version, domain: str, urgency: str, lead: str | None) -> Workflow:
-        """The recorded version, unless the draft takes such a ticket, or no longer does."""
+        """The recorded version, or the draft for its own; another where the draft begins or ceases to take such tickets."""
         if self._flow is None:
             return self._rules.workflow(recorded)
         key = (domain, urgency, lead)
         if key not in self._fitting:
             now, then = (_chosen(policies, *key) for policies in (self._newest, self._tried))
-            changed = then is self._flow or then is None or now is None or then.key != now.key
-            self._fitting[key] = then if changed else None
-        fitting = self._fitting[key]
-        if fitting is not None:
-            return fitting
-        # bound to an older version of the draft's workflow, by hand or because it took such tickets then
-        return self._flow if recorded[0] == self._flow.key else self._rules.workflow(recorded)
+            same = now is not None and then is not None and now.key == then.key
+            self._fitting[key] = None if same else then
+        other, own = self._fitting[key], recorded[0] == self._flow.key
+        if other is not None and (own or other is self._flow):
+            return other
+        return self._flow if own else self._rules.workflow(recorded)
 
     def touches(self, record: Record) -> bool:
         """Whether this ticket could fare otherwise than recorded."""
