@@ -137,6 +137,18 @@ class Draft:
             self.changes = {}
         self.events.append(Event(type_, self.now, self.actor, data))
 
+    def fired(self, clock: Clock, rung: str, outcome: str, fired_at: datetime) -> None:
+        """Tell that a rung of this clock took effect, with what it brought about."""
+        self.event(
+            "clock.breached" if rung == "breach" else "clock.fired",
+            clock=clock.name,
+            clock_id=clock.id,
+            rung=rung,
+            outcome=outcome,
+            due_at=clock.due_at.isoformat(),
+            fired_at=fired_at.isoformat(),
+        )
+
     # -- reading ---------------------------------------------------------------------------------------------
 
     def open_clocks(self, name: str) -> list[Clock]:

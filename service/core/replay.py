@@ -13,6 +13,7 @@ A test lives random histories through this and through the engine itself and fin
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -29,6 +30,7 @@ from service.core.model import Clock, ClockState, Decision, Ticket, evolve
 _NAMES: Final = "|".join(sorted(CONTEXT))
 _READ: Final = re.compile(rf"(?<![\w.])({_NAMES})\b(?:\.(\w+))?(?:\.(\w+))?")
 _KEPT: Final = 50_000
+_OF_A_SERIES: Final = 3
 _ABSENT: Final = object()
 _NOTHING: Final[Mapping[str, Any]] = {}
 _AFTER: Final = frozenset({"due", "after"})
@@ -42,12 +44,14 @@ Getter = Callable[["Replay"], Any]
 class Ladder:
     """Due time and rungs of a clock of days without pauses: (name, kind, instant) in the order in which they fire.
 
-    `clear`: every rung lies at or after this instant, so an anchor up to it moves none.
+    `clear`: every rung lies at or after this instant, so an anchor up to it moves none. `more`: of a series of rungs only
+    the first are here, with whatever else comes before the last of them; few lives go further.
     """
 
     due_at: datetime
     rungs: tuple[tuple[str, str, datetime], ...]
     clear: datetime
+    more: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +134,25 @@ class Replay(Draft):
         self.changes = {}
         self._note(type_, self.now, data)
 
+    def fired(self, clock: Clock, rung: str, outcome: str, fired_at: datetime) -> None:
+        self.changes = {}
+
+    @property
+    def quiet(self) -> bool:
+        """Nobody is told anything."""
+        return True
+
+    @quiet.setter
+    def quiet(self, _: bool) -> None: ...
+
     def put_clock(self, clock: Clock) -> None:
         """As the draft does, but `provisional` is not kept up: nothing is decided by it."""
         if clock.open:
             ladder = self._ladder(clock)
             if ladder is not None:
-                first = self._first(clock, ladder.rungs)
-                clock = evolve(clock, due_at=ladder.due_at, next_fire_at=first[1] if first else None)
+                clock = evolve(clock, due_at=ladder.due_at)
+                first = self._next(clock, ladder)
+                clock.__dict__["next_fire_at"] = first[1] if first else None
             elif (span := self._span(clock)) is not None:
                 start, soon = clock.anchor, self._first(clock, span.rungs)
                 clock = evolve(clock, due_at=start + span.due, next_fire_at=start + soon[1] if soon else None)
@@ -152,7 +168,7 @@ class Replay(Draft):
     def upcoming(self, clock: Clock) -> tuple[str, datetime] | None:
         ladder = self._ladder(clock)
         if ladder is not None:
-            return self._first(clock, ladder.rungs)
+            return self._next(clock, ladder)
         span = self._span(clock)
         if span is None:
             return super().upcoming(clock)
@@ -223,6 +239,10 @@ class Replay(Draft):
             day = self.memory.dates[key] = calendar.local_date(instant)
         return day
 
+    def _next(self, clock: Clock, ladder: Ladder) -> tuple[str, datetime] | None:
+        found = self._first(clock, ladder.rungs)
+        return super().upcoming(clock) if found is None and ladder.more else found
+
     def _first(self, clock: Clock, rungs: Sequence[tuple[str, str, At]]) -> tuple[str, At] | None:
         if clock.state not in _LIVE:
             return None
@@ -236,9 +256,23 @@ class Replay(Draft):
 def _laid_out(definition: ClockDef, calendar: Calendar, budget: Budget, day: date) -> Ladder:
     """The ladder of every such clock whose anchor lies on this date."""
     first = _bare(definition, budget, calendar.start_of(day), calendar)
-    rungs = [(name, time.kind, clocks.rung_at(first, time, calendar)) for name, time in definition.times]
+    rungs: list[tuple[str, str, datetime]] = []
+    counted: Counter[str] = Counter()
+    last: dict[str, datetime] = {}
+    ends: dict[str, datetime] = {}
+    for name, time in definition.times:
+        if time.series is not None:
+            counted[time.series] += 1
+            if counted[time.series] > _OF_A_SERIES:
+                ends[time.series] = last[time.series]
+                continue
+        at = clocks.rung_at(first, time, calendar)
+        rungs.append((name, time.kind, at))
+        last[time.series or ""] = at
     clear = min([first.due_at, *(at for _, kind, at in rungs if kind == "before")])
-    return Ladder(first.due_at, tuple(sorted(rungs, key=lambda rung: rung[2])), clear)
+    if ends:
+        rungs = [rung for rung in rungs if rung[2] <= min(ends.values())]
+    return Ladder(first.due_at, tuple(sorted(rungs, key=lambda rung: rung[2])), clear, bool(ends))
 
 
 def _stretched(definition: ClockDef, budget: int) -> Span | None:

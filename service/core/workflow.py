@@ -202,15 +202,7 @@ def _fire(draft: Draft, clock: Clock, now: datetime) -> None:
     draft.clock = clock
     if draft.holds(rung.when):
         run(draft, rung)
-    draft.event(
-        "clock.breached" if name == "breach" else "clock.fired",
-        clock=clock.name,
-        clock_id=clock.id,
-        rung=name,
-        outcome=outcome,
-        due_at=clock.due_at.isoformat(),
-        fired_at=fired_at.isoformat(),
-    )
+    draft.fired(clock, name, outcome, fired_at)
 
 
 # --- checks ------------------------------------------------------------------------------------------------------
