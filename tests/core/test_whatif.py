@@ -405,9 +405,8 @@ def test_versions_of_the_calendar_count_from_when_they_came() -> None:
 def test_policies_choose_as_recorded_or_the_draft() -> None:
     draft = changed("project_landing")
     world = World(rules(draft), draft=True)
-    env = world.env(
-        draft, "370102", Step("act", at("2026-09-14 10:00"), LEAD, "dispatch", {}), ("consultation", 1), str
-    )
-    assert isinstance(env.policies, Policies)
-    assert env.policies.choose("project_landing", "normal", "tax").flow is draft
-    assert env.policies.choose("consultation", "normal", "tax").flow is builders.flow("consultation")
+    step = Step("act", at("2026-09-14 10:00"), LEAD, "dispatch", {})
+    for bound, chosen in (("project_landing", draft), ("consultation", builders.flow("consultation"))):
+        env = world.env(draft, "370102", step, (bound, 1), str)
+        assert isinstance(env.policies, Policies)
+        assert env.policies.choose("project_landing", "normal", "tax").flow is chosen
