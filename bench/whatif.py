@@ -26,7 +26,7 @@ from zoneinfo import ZoneInfo
 
 import asyncpg
 
-from bench.pump import FRESH
+from bench.pump import FRESH, without_indexes
 from service import clock
 from service.core.model import Actor, Role
 from service.db import migrate
@@ -108,11 +108,14 @@ async def seed(house: House, dsn: str, tickets: int, lives: int, key: str | None
         await connection.execute(FRESH)
         await connection.execute("SET synchronous_commit = off; SET session_replication_role = replica")
         statements = await _copies(connection)
+        indexes = await without_indexes(connection)
         for n in range(lives, tickets, CHUNK):
             for statement in statements:
                 await connection.execute(statement, n, min(n + CHUNK, tickets) - 1, timeout=600)
             print(f"\r  {min(n + CHUNK, tickets)} tickets", end="", flush=True)
         print()
+        for index in indexes:
+            await connection.execute(index, timeout=600)
         await connection.execute("VACUUM ANALYZE", timeout=600)
         row = await connection.fetchrow("SELECT (SELECT count(*) FROM events) e, (SELECT count(*) FROM clocks) c")
         print(f"{tickets} tickets, {row['c']} clocks, {row['e']} events")
@@ -146,7 +149,8 @@ async def _copies(connection: asyncpg.Connection) -> list[str]:
         if table == "events":
             named = "jsonb_build_object('{0}', bench_fresh((s.data ->> '{0}')::uuid, n))"
             parts = [f"CASE WHEN s.data ? '{w}' THEN {named.format(w)} ELSE '{{}}' END" for w in ("review", "measure")]
-            own["data"] = " || ".join(["s.data", *parts])
+            told = " || ".join(["s.data", *parts])
+            own["data"] = f"CASE WHEN s.data ?| array['review', 'measure'] THEN {told} ELSE s.data END"
         names = [row[0] for row in rows]
         statements.append(
             f"INSERT INTO {table} ({', '.join(names)}) SELECT {', '.join(own.get(name, f's.{name}') for name in names)}"

@@ -34,20 +34,21 @@ _COLOURS: Mapping[str, tuple[str, str]] = {
 }  # fmt: skip
 _WORDS: Mapping[str, Mapping[str, str]] = {
     "zh": {
+        "start": "新诉求",
         "routed": "已自动分派", "unrouted": "未能自动分派", "answered": "当场答复", "approve": "同意", "deny": "不同意",
         "any": "从多个环节均可：", "open": "受理", "act": "人员操作", "decision": "审批决定", "timer": "到期自动",
         "review": "一事一议", "due": "到期", "accepted": "议题受理", "refused": "议题不予受理", "decided": "议题议定",
         "completed": "议定事项完成", "withdrawn": "议题撤回", "proposed": "提出议题", "replaced": "改按议定时限",
-        "path": "办理经过", "clocks": "时限", "at": "在办", "late": "超期", "from": "自",
+        "path": "办理经过", "clocks": "时限",
     },
     "en": {
+        "start": "New request",
         "routed": "routed by a rule", "unrouted": "no rule found a lead", "answered": "answered at once",
         "approve": "approved", "deny": "denied", "any": "From several stages:", "open": "intake", "act": "done by people",
         "decision": "decision on a request", "timer": "by itself when due", "review": "one matter, one discussion",
         "due": "due", "accepted": "review accepted", "refused": "review refused", "decided": "review decided",
         "completed": "measures completed", "withdrawn": "review withdrawn", "proposed": "review proposed",
-        "replaced": "replaced by the review's dates", "path": "What happened", "clocks": "Clocks", "at": "is here",
-        "late": "late", "from": "from",
+        "replaced": "replaced by the review's dates", "path": "What happened", "clocks": "Clocks",
     },
 }  # fmt: skip
 _UNITS: Mapping[str, Mapping[str, tuple[str, str]]] = {
@@ -296,7 +297,7 @@ def _visit(flow: Workflow, stage: str, event: Mapping[str, Any], language: Langu
 
 def mermaid(graph: Graph) -> str:
     """A flow chart in Mermaid's language; paste it where Markdown shows diagrams."""
-    lines = [f"%% {graph.key} {graph.version}", "flowchart TD", '  s_start(("●"))']
+    lines = [f"%% {graph.key} {graph.version}", "flowchart TD", f'  s_start(["{_WORDS[graph.language]["start"]}"])']
     for node in graph.nodes:
         told = "<br/>".join(_quoted(text) for text in (node.title, *node.clocks))
         shape = ('(["', '"])') if node.phase is Phase.CLOSED else ('["', '"]')
@@ -346,9 +347,15 @@ class _Side:
     """How wide the column of labels is."""
 
 
-def draw(graph: Graph, path: Path | None = None, clocks: Sequence[Clock] = (), zone: ZoneInfo | None = None) -> Drawing:
+def draw(
+    graph: Graph,
+    path: Path | None = None,
+    clocks: Sequence[Clock] = (),
+    zone: ZoneInfo | None = None,
+    number: str = "",
+) -> Drawing:
     """The picture. With a `path`, the ticket's own way stands out and is told step by step beside it."""
-    drawing = Drawing(f"{graph.title} ({graph.key} {graph.version})")
+    drawing = Drawing(f"{number} {graph.title} ({graph.key} {graph.version})".strip())
     names = [START, *(n.name for n in graph.nodes)]
     place = {name: n for n, name in enumerate(names)}
     down: dict[str, list[Edge]] = defaultdict(list)
@@ -369,9 +376,9 @@ def draw(graph: Graph, path: Path | None = None, clocks: Sequence[Clock] = (), z
     for name in names[1:]:
         visits = [v for v in path.visits if v.stage == name] if path is not None else []
         _paint(drawing, next(n for n in graph.nodes if n.name == name), boxes[name], bool(visits), path is not None)
-    drawing.parts.append(
-        f'<circle cx="{boxes[START].x + _W / 2:.1f}" cy="{boxes[START].y + 8:.1f}" r="7" fill="#334155"/>'
-    )
+    drawing.rect(boxes[START], "#334155", r=12)
+    middle = boxes[START].y + boxes[START].h / 2 + 4
+    drawing.text(x + _W / 2, middle, _WORDS[graph.language]["start"], 13, anchor="middle", fill="#fff")
     for name, edges in down.items():
         _paint_down(drawing, edges, boxes[name], boxes[names[place[name] + 1]], moves, path is not None)
     for side, sign in ((right, 1), (left, -1)):
@@ -420,7 +427,7 @@ def _stacked(
     ports: dict[tuple[int, int, str], float] = {}
     content = {n.name: 2 * _PAD + _TITLE + 4 + _LINE * len(_clock_lines(n)) for n in graph.nodes}
     for name in names:
-        tallest = 16.0 if name == START else content[name]
+        tallest = 30.0 if name == START else content[name]
         for s, side in enumerate(sides):
             row = y + _PAD
             for n, edge in enumerate(side.edges):
