@@ -240,8 +240,8 @@ def workflows_simulate(
     try:
         wanted = simulation.Wanted(
             key, definitions.read_draft(draft, settings.workflows_dir) if draft else None, version,
-            definitions.read_draft_calendar(calendar, settings.workflows_dir) if calendar else None, read_yaml(routing) if routing else None,
-            from_, to, department, check_all,
+            definitions.read_draft_calendar(calendar, settings.workflows_dir) if calendar else None,
+            read_yaml(routing) if routing else None, from_, to, department, check_all,
         )  # fmt: skip
         found, titles = asyncio.run(_simulated(settings, wanted, lang))
     except Invalid as error:

@@ -251,27 +251,41 @@ def _asked_in(flow: Workflow, kind: str) -> set[str]:
 def path_of(flow: Workflow, events: Sequence[Mapping[str, Any]], stage: str, language: Language) -> Path:
     """The stages that a ticket went through. `events`: its history in order (type, occurred_at, data); `stage`: where it is.
 
-    Timers and reviews do not say where they led: that is seen from what is said next.
+    Timers and reviews do not say where they led: the workflow does, or what is said next.
     """
     path = Path()
-    mute: Mapping[str, Any] | None = None
+    mute = events[0]
+
+    def go(target: str | None, event: Mapping[str, Any]) -> None:
+        if target is not None and (not path.visits or path.visits[-1].stage != target):
+            path.visits.append(_visit(flow, target, event, language))
+
     for event in events:
         data = event["data"]
-        if "from" not in data or "to" not in data:
-            mute = event if mute is None or _may_move(event["type"]) else mute
-            continue
-        if not path.visits or path.visits[-1].stage != data["from"]:
-            path.visits.append(_visit(flow, data["from"], mute or event, language))
-        mute = None
-        if data["to"] != data["from"]:
-            path.visits.append(_visit(flow, data["to"], event, language))
-    if not path.visits or path.visits[-1].stage != stage:
-        path.visits.append(_visit(flow, stage, mute or events[-1], language))
+        if "from" in data and "to" in data:
+            go(data["from"], mute)
+            go(data["to"], event)
+        else:
+            go(_led_to(flow, event), event)
+            mute = event if event["type"].startswith(("clock.", "review.", "measure.")) else mute
+    go(stage, mute)
     return path
 
 
-def _may_move(type_: str) -> bool:
-    return type_.startswith(("clock.", "review."))
+def _led_to(flow: Workflow, event: Mapping[str, Any]) -> str | None:
+    """Where the opening or a timer leads by the workflow; None for what leads nowhere, or not always to one stage."""
+    data = event["data"]
+    if event["type"] == "ticket.opened":
+        branch = flow.opened.get(_how(data))
+        return branch.to if branch is not None else None
+    if event["type"] in {"clock.fired", "clock.breached"} and data["clock"] in flow.clocks:
+        rung = flow.clocks[data["clock"]].rungs.get(data["rung"])
+        return rung.to if rung is not None and rung.when is None else None
+    return None
+
+
+def _how(opened: Mapping[str, Any]) -> str:
+    return "answered" if opened.get("answered") else "routed" if opened.get("lead") else "unrouted"
 
 
 def _visit(flow: Workflow, stage: str, event: Mapping[str, Any], language: Language) -> Visit:
@@ -279,14 +293,16 @@ def _visit(flow: Workflow, stage: str, event: Mapping[str, Any], language: Langu
     words, data = _WORDS[language], event["data"]
     label = str(event["type"])
     if event["type"] == "ticket.opened":
-        label = words["answered" if data.get("answered") else "routed" if data.get("lead") else "unrouted"]
+        label = words[_how(data)]
     elif kind == "ticket" and name in flow.actions:
         label = flow.actions[name].title[language]
     elif kind == "approval" and data.get("kind") in flow.approvals:
         decided = words["approve" if name == "approved" else "deny"]
         label = f"{flow.approvals[data['kind']].title[language]} {decided}"
     elif kind == "clock" and data.get("clock") in flow.clocks:
-        label = f"{flow.clocks[data['clock']].title[language]} {words['due'] if name == 'breached' else data['rung']}"
+        label = (
+            f"{flow.clocks[data['clock']].title[language]} {data.get('rung', '') if name == 'fired' else words['due']}"
+        )
     elif kind == "review":
         label = words.get(name, label)
     return Visit(stage, event["occurred_at"], label)
@@ -425,7 +441,9 @@ def _stacked(
     """Where each box stands, and the height at which each line at its sides begins or ends."""
     boxes: dict[str, Box] = {}
     ports: dict[tuple[int, int, str], float] = {}
-    content = {n.name: 2 * _PAD + _TITLE + 4 + _LINE * len(_clock_lines(n)) for n in graph.nodes}
+    content = {
+        n.name: 2 * _PAD + _TITLE + 4 + _LINE * (len(_title_lines(n)) - 1 + len(_clock_lines(n))) for n in graph.nodes
+    }
     for name in names:
         tallest = 30.0 if name == START else content[name]
         for s, side in enumerate(sides):
@@ -442,6 +460,10 @@ def _stacked(
     return boxes, ports
 
 
+def _title_lines(node: Node) -> list[str]:
+    return wrapped(node.title, _TITLE, _W - 2 * _PAD)
+
+
 def _clock_lines(node: Node) -> list[str]:
     return [line for text in node.clocks for line in wrapped(text, _SMALL, _W - 2 * _PAD)]
 
@@ -454,8 +476,10 @@ def _paint(drawing: Drawing, node: Node, box: Box, visited: bool, faded: bool) -
     stroke = "#0f172a" if visited or not faded else "#cbd5e1"
     drawing.rect(box, _FILLS[node.phase] if visited or not faded else "#fff", stroke, r=8)
     ink = "#0f172a" if visited or not faded else "#94a3b8"
-    y = box.y + _PAD + _TITLE
-    drawing.text(box.x + _PAD, y, node.title, _TITLE, fill=ink, bold=True)
+    y = box.y + _PAD + _TITLE - _LINE
+    for line in _title_lines(node):
+        y += _LINE
+        drawing.text(box.x + _PAD, y, line, _TITLE, fill=ink, bold=True)
     for line in _clock_lines(node):
         y += _LINE
         drawing.text(box.x + _PAD, y + 2, line, _SMALL, fill="#475569" if ink != "#94a3b8" else ink)

@@ -33,7 +33,7 @@ def cut(text: str, size: float, most: float) -> str:
 def wrapped(text: str, size: float, most: float) -> list[str]:
     """Lines no wider than `most`, broken at spaces, and between full-width characters."""
     lines, line = [], ""
-    for word in _words(text):
+    for word in _words(text, size, most):
         if line and width((line + word).rstrip(), size) > most:
             lines.append(line.rstrip())
             line = ""
@@ -41,9 +41,12 @@ def wrapped(text: str, size: float, most: float) -> list[str]:
     return [*lines, line.rstrip()] if line.strip() else lines or [""]
 
 
-def _words(text: str) -> Iterable[str]:
+def _words(text: str, size: float, most: float) -> Iterable[str]:
     word = ""
     for c in text:
+        if word and width(word + c, size) > most:  # longer than a line: broken anywhere
+            yield word
+            word = ""
         wide = unicodedata.east_asian_width(c) in _WIDE
         if wide and word and unicodedata.category(c)[0] != "P":
             yield word
