@@ -98,6 +98,8 @@ class Graph:
     nodes: tuple[Node, ...]
     edges: tuple[Edge, ...]
     notes: tuple[str, ...]
+    clocks: Mapping[str, str]
+    """Titles of all clocks, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +169,7 @@ def graph_of(flow: Workflow, language: Language) -> Graph:
         flow.key, flow.version, flow.title[language], language, nodes,
         tuple(Edge(*key, tuple(labels)) for key, labels in edges.items()),
         tuple(f"{comma.join(labels)} → {target}" for target, labels in notes.items()),
+        {name: clock.title[language] for name, clock in flow.clocks.items()},
     )  # fmt: skip
 
 
@@ -566,7 +569,7 @@ def _tell(drawing: Drawing, graph: Graph, path: Path, clocks: Sequence[Clock], z
         y += _LINE
         due = clock.due_at.astimezone(zone).strftime("%Y-%m-%d %H:%M")
         late = clock.breached_at is not None
-        told = f"{clock.name} {budget_text(Budget(clock.measure, clock.budget), graph.language)}  {words['due']} {due}"
+        told = f"{graph.clocks.get(clock.name, clock.name)} {budget_text(Budget(clock.measure, clock.budget), graph.language)}  {words['due']} {due}"
         drawing.text(
             28, y, f"{told}  {_STATES[graph.language][clock.state]}", _SMALL, fill="#b91c1c" if late else "#223"
         )
