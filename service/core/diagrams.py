@@ -569,7 +569,8 @@ def _tell(drawing: Drawing, graph: Graph, path: Path, clocks: Sequence[Clock], z
         y += _LINE
         due = clock.due_at.astimezone(zone).strftime("%Y-%m-%d %H:%M")
         late = clock.breached_at is not None
-        told = f"{graph.clocks.get(clock.name, clock.name)} {budget_text(Budget(clock.measure, clock.budget), graph.language)}  {words['due']} {due}"
+        amount = budget_text(Budget(clock.measure, clock.budget), graph.language)
+        told = f"{graph.clocks.get(clock.name, clock.name)} {amount}  {words['due']} {due}"
         drawing.text(
             28, y, f"{told}  {_STATES[graph.language][clock.state]}", _SMALL, fill="#b91c1c" if late else "#223"
         )

@@ -140,7 +140,8 @@ class Drawing:
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_n(w)} {_n(h)}" width="{_n(w)}" height="{_n(h)}"'
             f' font-family={quoteattr(FONT)} role="img"><title>{escape(_plain(self.title))}</title>'
-            '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerUnits="userSpaceOnUse" markerWidth="9" markerHeight="9"'
+            '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerUnits="userSpaceOnUse"'
+            ' markerWidth="9" markerHeight="9"'
             ' orient="auto-start-reverse"><path d="M0,0 L8,4 L0,8 z" fill="context-stroke"/></marker></defs>'
             f'<rect width="{_n(w)}" height="{_n(h)}" fill="#fff"/>' + "".join(self.parts) + "</svg>\n"
         )

@@ -385,8 +385,10 @@ class _replayers:  # used as a context manager, like a function
             )
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        if self._pool is not None:
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._pool is not None and kind is None:
+            await asyncio.to_thread(self._pool.shutdown)
+        elif self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def give(self, number: int, page: Sequence[Mapping[str, Any]]) -> None:
