@@ -194,7 +194,8 @@ def _fire(draft: Draft, clock: Clock, now: datetime) -> None:
     clock = evolve(clock, fired=(*clock.fired, name))
     if name == "breach":
         clock = clocks.breach(clock)
-    draft.put_clock(clock)
+    clock = draft.armed(clock)
+    draft.put("clocks", clock)
     outcome = "superseded" if overtaken else "fired"
     draft.firings.append(Firing(clock.id, name, at, fired_at, outcome))
     draft.leg = next((a for a in draft.ticket.assignments if a.id == clock.assignment_id), None)
