@@ -16,7 +16,8 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -353,7 +354,16 @@ _own: list[Replayer] = []
 """In a replaying process: its replayer."""
 
 
+def _leave_with_the_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
 def _prepare(plan: Plan) -> None:
+    # who was killed cannot tell its helpers to stop: they would wait for pages for ever
+    Thread(target=_leave_with_the_parent, daemon=True).start()
     _own[:] = [Replayer(plan)]
     gc.collect()
     gc.freeze()
