@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from service.core.model import SYSTEM, Decision, Ticket, evolve
-from service.db import tickets
+from service.db import saving
 from service.usecases.house import House
 from tests.builders import Case
 
@@ -24,7 +24,7 @@ async def store(house: House, cases: Sequence[Case], *, source: str = "lives", f
         for n, case in enumerate(cases, first):
             decision = _renamed(house, case, n)
             extra = {"enterprises": [row]} if n == first else {}
-            [ticket] = await tickets.save(
+            [ticket] = await saving.save(
                 tx, [decision], house.new_id, extra=extra, intake=_intake(decision.after, enterprise, source, n)
             )
             made.append(ticket)
