@@ -121,7 +121,7 @@ async def copy(bench: Bench, count: int) -> int:
         await connection.execute(FRESH)
         await connection.execute("SET synchronous_commit = off; SET session_replication_role = replica")
         statements = await _originals(connection)
-        indexes = await _without_indexes(connection) if count > SEED else []
+        indexes = await without_indexes(connection) if count > SEED else []
         while bench.copies < first + count:
             upto = min(bench.copies + SEED, first + count)
             for statement in statements.values():
@@ -134,7 +134,7 @@ async def copy(bench: Bench, count: int) -> int:
     return first
 
 
-async def _without_indexes(connection: asyncpg.Connection) -> list[str]:
+async def without_indexes(connection: asyncpg.Connection) -> list[str]:
     """Drop the plain indexes of what is copied; the statements that make them again: a third of the time."""
     rows = await connection.fetch(
         """SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' AND tablename = ANY($1)

@@ -21,6 +21,7 @@ from service.api import (
     admin,
     calendars,
     deps,
+    diagrams,
     errors,
     intake,
     queue,
@@ -30,6 +31,7 @@ from service.api import (
     schemas,
     tickets,
     timers,
+    whatif,
     workflows,
 )  # fmt: skip
 from service.integrations.identity_provider import BuiltinIssuer, Verifier
@@ -94,7 +96,7 @@ def create_app(open_parts: Callable[[], Any], *, with_sandbox: bool) -> FastAPI:
         redirect_slashes=False,
     )
     errors.install(app)
-    for module in (intake, tickets, queue, reviews, reports, calendars, workflows, timers, admin):
+    for module in (intake, tickets, queue, reviews, reports, calendars, workflows, whatif, diagrams, timers, admin):
         app.include_router(module.router)
     if with_sandbox:
         app.include_router(sandbox.router)

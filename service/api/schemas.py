@@ -197,6 +197,19 @@ class Undo(Body):
     reason: Filled2000
 
 
+class Simulation(Body):
+    """What is tried and on which tickets. Without `workflow`, `version`, `calendar` and `routing`: the newest version."""
+
+    workflow: dict[str, Any] | None = Field(None, description="a draft of the workflow: the file's data as JSON, whole")
+    version: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = Field(None, description="a published version instead")
+    calendar: dict[str, Any] | None = Field(None, description="a draft calendar, as POST /v1/calendars takes it")
+    routing: dict[str, Any] | None = Field(None, description="a draft of the dispatch catalogue (routing.yaml as JSON)")
+    from_: Short | None = Field(None, alias="from", description="received from: a date or an instant; default: 90 days")
+    to: Short | None = Field(None, description="a date (included) or an instant; default: today")
+    department: Code | None = Field(None, description="only tickets that this department had")
+    check: Literal["sample", "all"] = Field("sample", description="all: replay every ticket by its own rules too")
+
+
 # --- reviews -----------------------------------------------------------------------------------------------------
 
 

@@ -28,6 +28,7 @@ OPERATIONS: dict[str, frozenset[Role]] = {
     "definitions:write": frozenset({Role.ADMIN}),
     "migrations:read": frozenset({Role.DISPATCHER, Role.SUPERVISOR, Role.AUDITOR, Role.ADMIN}),
     "workflows:write": frozenset({Role.SUPERVISOR, Role.ADMIN}),
+    "definitions:simulate": frozenset({Role.SUPERVISOR}),
     "sandbox": frozenset(Role) - {Role.SYSTEM},
 }
 """Operation -> roles. What exactly an action needs is said by the workflow; this is the outer wall."""

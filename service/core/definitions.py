@@ -154,6 +154,30 @@ def read_workflows(folder: Path) -> dict[str, dict[str, Any]]:
     return merged
 
 
+def read_draft(path: Path, folder: Path) -> dict[str, Any]:
+    """One workflow file as whole plain data, with what it extends among the files of `folder` merged in."""
+    data = read_yaml(path)
+    if not isinstance(data, dict) or "key" not in data:
+        raise DefinitionError("a workflow file is a mapping with a `key`", (), path.name, 1)
+    others = [p for part in ("city", "departments") for p in sorted((folder / part).glob("*.yaml"))]
+    files = {known["key"]: (p, known) for p in others if isinstance(known := read_yaml(p), dict) and "key" in known}
+    return _resolve(data["key"], {**files, data["key"]: (path, data)}, ())
+
+
+def read_draft_calendar(path: Path, folder: Path) -> dict[str, Any]:
+    """One calendar file as plain data; its `holidays` are looked for beside it, then among those of `folder`."""
+    data = read_yaml(path)
+    if not isinstance(data, dict):
+        raise DefinitionError("a calendar file is a mapping", (), path.name, 1)
+    name = data.pop("holidays", None)
+    if name:
+        files = [p for p in (path.parent / str(name), folder / "calendars" / str(name)) if p.is_file()]
+        if not files:
+            raise DefinitionError(f"there is no file {name}", ("holidays",), path.name, line_of(path, ["holidays"]))
+        data["years"] = read_yaml(files[0]).get("years", {})
+    return data
+
+
 def _resolve(key: str, files: Mapping[str, tuple[Path, Any]], seen: tuple[str, ...]) -> dict[str, Any]:
     path, data = files[key]
     parent = data.get("extends")

@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from service.core import clocks
-from service.core.calendar import Calendar
-from service.core.definitions import Workflow
+from service.core.calendar import Budget, Calendar
+from service.core.definitions import Workflow, holds
 from service.core.model import (
     Actor,
     Approval,
@@ -135,10 +135,40 @@ class Draft:
             self.changes = {}
         self.events.append(Event(type_, self.now, self.actor, data))
 
+    def fired(self, clock: Clock, rung: str, outcome: str, fired_at: datetime) -> None:
+        """Tell that a rung of this clock took effect, with what it brought about."""
+        self.event(
+            "clock.breached" if rung == "breach" else "clock.fired",
+            clock=clock.name,
+            clock_id=clock.id,
+            rung=rung,
+            outcome=outcome,
+            due_at=clock.due_at.isoformat(),
+            fired_at=fired_at.isoformat(),
+        )
+
     # -- reading ---------------------------------------------------------------------------------------------
 
     def open_clocks(self, name: str) -> list[Clock]:
         return [c for c in self.ticket.clocks if c.name == name and c.open]
+
+    def due_of(self, name: str, anchor: datetime, budget: Budget) -> datetime:
+        """When a new clock of this name is due."""
+        return self.env.calendar.add(anchor, budget)
+
+    def upcoming(self, clock: Clock) -> tuple[str, datetime] | None:
+        """The rung that this clock fires next, with its instant."""
+        times = self.env.workflow.clocks[clock.name].times
+        return clocks.next_rung(clock, times, self.env.calendar_of(clock), self.deciding(clock))
+
+    def armed(self, clock: Clock) -> Clock:
+        """The clock with its next rung, after one that left the ledger and so the due time as they were."""
+        first = self.upcoming(clock)
+        return evolve(clock, next_fire_at=first[1] if first else None)
+
+    def holds(self, condition: Any) -> bool:
+        """Whether a compiled condition (a guard, a `when`) is true now; a missing one always is."""
+        return condition is None or holds(condition, self.context())
 
     def context(self) -> dict[str, Any]:
         """What guards and conditions (CEL) may read."""

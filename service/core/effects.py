@@ -92,7 +92,7 @@ def start_clock(
         budget = Budget(definition.budget.measure, min(definition.budget.amount, int(draft.form["days"])))
     latest = max((c.cycle for c in ticket.clocks if c.name == name), default=0)  # a migration may have taken some away
     cycle = ticket.round if definition.family == "enterprise" else 1 + latest
-    due_at = draft.env.calendar.add(anchor, budget)
+    due_at = draft.due_of(name, anchor, budget)
     clock = Clock(
         id=draft.env.new_id(),
         ticket_id=ticket.id,

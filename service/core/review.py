@@ -16,7 +16,6 @@ from datetime import date
 from typing import Any
 
 from service.core.calendar import Budget, Measure
-from service.core.definitions import holds
 from service.core.draft import Draft, Env
 from service.core.effects import HANDLERS, end_clocks, run, start_clock
 from service.core.errors import ActionNotPossible, Conflict, FieldError, Forbidden, Invalid, NotFound
@@ -95,7 +94,7 @@ def act_on_measure(ticket: Ticket, measure_id: str, action: str, form: Mapping[s
 
 
 def _take(draft: Draft, step: str) -> None:
-    branch = next((b for b in draft.env.workflow.review[step] if holds(b.when, draft.context())), None)
+    branch = next((b for b in draft.env.workflow.review[step] if draft.holds(b.when)), None)
     if branch is not None:
         run(draft, branch)
 

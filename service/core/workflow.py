@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from service.core import clocks
-from service.core.definitions import ActionDef, holds
+from service.core.definitions import ActionDef
 from service.core.draft import Draft, Env, RouteTo
 from service.core.effects import end_clocks, run
 from service.core.errors import ActionNotPossible, Conflict, FieldError, Forbidden, Invalid, NotFound
@@ -47,16 +47,22 @@ def open_ticket(
 def opened(ticket: Ticket, route: RouteTo, env: Env, answered: Mapping[str, Any] | None = None) -> Draft:
     """The draft of a new ticket in its first stage; its history does not say so yet."""
     draft = Draft(ticket, env)
-    draft.route = route
-    draft.put("rounds", Round(ticket.id, 1, ticket.received_at))
-    if answered is not None:
-        if "answered" not in env.workflow.opened:
-            raise Conflict(f"The workflow {env.workflow.key} takes no request that was answered at once.")
-        draft.form, draft.met_because = answered, "answered when it was taken"
-        run(draft, env.workflow.opened["answered"])
-        return draft
-    run(draft, env.workflow.opened["routed" if route.lead else "unrouted"])
+    enter(draft, route, answered)
     return draft
+
+
+def enter(draft: Draft, route: RouteTo, answered: Mapping[str, Any] | None = None) -> None:
+    """Put a ticket without children into the first stage of its workflow."""
+    flow = draft.env.workflow
+    draft.route = route
+    draft.put("rounds", Round(draft.ticket.id, 1, draft.ticket.received_at))
+    if answered is not None:
+        if "answered" not in flow.opened:
+            raise Conflict(f"The workflow {flow.key} takes no request that was answered at once.")
+        draft.form, draft.met_because = answered, "answered when it was taken"
+        run(draft, flow.opened["answered"])
+        return
+    run(draft, flow.opened["routed" if route.lead else "unrouted"])
 
 
 def act(ticket: Ticket, action: str, form: Mapping[str, Any], env: Env) -> Decision:
@@ -73,15 +79,20 @@ def act(ticket: Ticket, action: str, form: Mapping[str, Any], env: Env) -> Decis
     if action in JOINING:
         raise Conflict(f"{action!r} concerns several tickets: do it to one ticket at a time.")
     check_form(definition, form, env)
-    draft.form = form
-    branch = next((b for b in definition.branches if holds(b.when, draft.context())), None)
-    if branch is None:
-        raise _not_possible(draft, f"No branch of {action!r} fits this form now.")
-    came_from = draft.ticket.stage
-    draft.fact("actors", {**draft.ticket.facts.get("actors", {}), action: env.actor.subject})
-    run(draft, branch)
-    draft.event(f"ticket.{action}", form=dict(form), **{"from": came_from, "to": draft.ticket.stage})
+    perform(draft, definition, form)
     return draft.finish()
+
+
+def perform(draft: Draft, action: ActionDef, form: Mapping[str, Any]) -> None:
+    """Carry out an action that was found to be allowed, with a form that was found to be right."""
+    draft.form = form
+    branch = next((b for b in action.branches if draft.holds(b.when)), None)
+    if branch is None:
+        raise _not_possible(draft, f"No branch of {action.name!r} fits this form now.")
+    came_from = draft.ticket.stage
+    draft.fact("actors", {**draft.ticket.facts.get("actors", {}), action.name: draft.env.actor.subject})
+    run(draft, branch)
+    draft.event(f"ticket.{action.name}", form=dict(form), **{"from": came_from, "to": draft.ticket.stage})
 
 
 def fire_due(ticket: Ticket, env: Env, until: datetime | None = None) -> Decision:
@@ -171,8 +182,8 @@ def catch_up(draft: Draft, until: datetime, *, timers: bool = False) -> None:
 
 
 def _fire(draft: Draft, clock: Clock, now: datetime) -> None:
-    definition, calendar = draft.env.workflow.clocks[clock.name], draft.env.calendar_of(clock)
-    upcoming = clocks.next_rung(clock, definition.times, calendar, draft.deciding(clock))
+    definition = draft.env.workflow.clocks[clock.name]
+    upcoming = draft.upcoming(clock)
     assert upcoming is not None, "a clock with a next_fire_at has a rung to fire"
     name, at = upcoming
     rung = definition.rungs[name]
@@ -183,24 +194,16 @@ def _fire(draft: Draft, clock: Clock, now: datetime) -> None:
     clock = evolve(clock, fired=(*clock.fired, name))
     if name == "breach":
         clock = clocks.breach(clock)
-    clock = clocks.arm(clock, definition.times, calendar, draft.deciding(clock))
+    clock = draft.armed(clock)
     draft.put("clocks", clock)
     outcome = "superseded" if overtaken else "fired"
     draft.firings.append(Firing(clock.id, name, at, fired_at, outcome))
     draft.leg = next((a for a in draft.ticket.assignments if a.id == clock.assignment_id), None)
     draft.quiet = overtaken
     draft.clock = clock
-    if rung.when is None or holds(rung.when, draft.context()):
+    if draft.holds(rung.when):
         run(draft, rung)
-    draft.event(
-        "clock.breached" if name == "breach" else "clock.fired",
-        clock=clock.name,
-        clock_id=clock.id,
-        rung=name,
-        outcome=outcome,
-        due_at=clock.due_at.isoformat(),
-        fired_at=fired_at.isoformat(),
-    )
+    draft.fired(clock, name, outcome, fired_at)
 
 
 # --- checks ------------------------------------------------------------------------------------------------------
@@ -229,7 +232,7 @@ def check_allowed(draft: Draft, action: ActionDef, name_others: bool = True) -> 
         raise _not_possible(draft, f"{action.name!r} is not possible in stage {ticket.stage!r}.", name_others)
     if action.not_by and ticket.facts.get("actors", {}).get(action.not_by) == actor.subject:
         raise Forbidden("Four eyes: this cannot be done by the person whose work it judges.")
-    if not holds(action.guard, draft.context()):
+    if not draft.holds(action.guard):
         message = action.guard_message or {"en": f"The condition of {action.name!r} does not hold.", "zh": "条件不满足"}
         raise _not_possible(draft, f"{message['en']} / {message['zh']}", name_others)
 

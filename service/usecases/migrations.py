@@ -23,7 +23,7 @@ from service.core.definitions import Workflow
 from service.core.errors import Conflict, Invalid, NotFound
 from service.core.migrating import Moved, Obstacle, Plan
 from service.core.model import SYSTEM, Actor, Role, Ticket
-from service.db import audit, batches, tickets
+from service.db import audit, batches, saving
 from service.db import clocks as timers
 from service.db import definitions as published
 from service.db import migrations as stored
@@ -441,7 +441,7 @@ async def _save(house: House, tx: Tx, moved: list[Moved], state: str) -> list[di
         return []
     try:
         async with tx.savepoint():
-            saved = await tickets.save(tx, [m.decision for m in moved], house.new_id)
+            saved = await saving.save(tx, [m.decision for m in moved], house.new_id)
         return [_moved(m, ticket, state) for m, ticket in zip(moved, saved, strict=True)]
     except Unavailable:
         raise

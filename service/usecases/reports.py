@@ -174,11 +174,11 @@ def _filters(filters: Mapping[str, str]) -> dict[str, str | None]:
 
 def _scope(tx: Tx, actor: Actor, zone: ZoneInfo, start: str | None, end: str | None, as_of: str | None) -> Scope:
     """The period asked for. Without dates the last 90 days; never more than five years."""
-    at = _instant("/as_of", as_of, zone, closing=True) if as_of else tx.now
+    at = instant("/as_of", as_of, zone, closing=True) if as_of else tx.now
     if at > tx.now:
         raise Invalid.field("/as_of", "expected an instant that is not in the future")
-    until = _instant("/to", end, zone, closing=True) if end else at
-    since = _instant("/from", start, zone, closing=False) if start else until - timedelta(days=DEFAULT_DAYS)
+    until = instant("/to", end, zone, closing=True) if end else at
+    since = instant("/from", start, zone, closing=False) if start else until - timedelta(days=DEFAULT_DAYS)
     if since >= at:
         raise Invalid.field("/from", "expected a period that has begun")
     if since >= until:
@@ -190,7 +190,7 @@ def _scope(tx: Tx, actor: Actor, zone: ZoneInfo, start: str | None, end: str | N
     return Scope(since, until, at, scope_of(actor), zone.key)
 
 
-def _instant(pointer: str, text: str, zone: ZoneInfo, *, closing: bool) -> datetime:
+def instant(pointer: str, text: str, zone: ZoneInfo, *, closing: bool) -> datetime:
     """A date is the midnight at which it begins or, `closing`, the one at which it ends."""
     try:
         if _DATE.fullmatch(text):

@@ -23,9 +23,9 @@ TICKETS = 300
 WORKER = """
 import asyncio, sys
 from service import bootstrap
-from service.db import tickets
+from service.db import saving
 from service.settings import Settings
-written, batches, stop_at = tickets.save, 0, int(sys.argv[1])
+written, batches, stop_at = saving.save, 0, int(sys.argv[1])
 async def save(tx, decisions, *given, **more):
     global batches
     saved = await written(tx, decisions, *given, **more)
@@ -35,7 +35,7 @@ async def save(tx, decisions, *given, **more):
             print("in hand", flush=True)
             await asyncio.sleep(600)
     return saved
-tickets.save = save
+saving.save = save
 asyncio.run(bootstrap.run_worker(Settings()))
 """
 """A real worker that stands still when it has written its n-th batch and not yet committed it."""

@@ -1,0 +1,422 @@
+"""What-if: recorded tickets replayed under a draft workflow, calendar or routing. Nothing is written.
+
+Records are read by one cursor in one snapshot and replayed page by page in processes of their own (a few pages at a time:
+memory is bounded by them), so neither the event loop nor the database waits for the other. Sums are added in the order of
+the records: the same records give the same bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from multiprocessing import get_context, parent_process
+from threading import Thread
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from opencc import OpenCC
+from pydantic_core import from_json
+
+from service.core.access import require
+from service.core.calendar import Calendar, CalendarError
+from service.core.calendar_data import overlay
+from service.core.comparing import Tally
+from service.core.definitions import Workflow, compile_workflow
+from service.core.draft import RouteTo
+from service.core.errors import DefinitionError, Invalid, NotFound
+from service.core.model import Actor
+from service.core.policies import Policies
+from service.core.recorded import TIMERS, Reader
+from service.core.replay import Memory
+from service.core.routing import Matter, Request, Router, check_codes, parse_routing
+from service.core.whatif import Kept, Leg, Record, Rules, Version, World, live
+from service.db import recorded as stored
+from service.usecases import views
+from service.usecases.house import House
+from service.usecases.reports import instant
+
+PAGE = 250
+CHECKED = 5_000
+"""About so many tickets are also replayed by the rules that they were recorded under, spread over the whole, as a check."""
+SMALL = 500
+"""So few tickets are replayed in a thread of this process: starting others would take longer."""
+USUAL = timedelta(days=90)
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is tried, on which tickets. `start` and `end` as the reports take them; default: the 90 days up to today.
+
+    `workflow`: plain data of a draft; `version`: a published one instead; with neither, nor a calendar or routing, the
+    newest. `check_all`: every ticket is also replayed by the rules it was recorded under, not only a sample.
+    """
+
+    key: str
+    workflow: Mapping[str, Any] | None = None
+    version: int | None = None
+    calendar: Mapping[str, Any] | None = None
+    routing: Mapping[str, Any] | None = None
+    start: str | None = None
+    end: str | None = None
+    department: str | None = None
+    check_all: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything a replaying process needs, as plain data that can be sent to it."""
+
+    bodies: Mapping[tuple[str, str, int], Mapping[str, Any]]
+    """Kind, key, version -> body."""
+    published: Sequence[tuple[datetime, Version]]
+    """Versions of calendars, oldest first."""
+    newest: Mapping[str, Mapping[str, int]]
+    """Kind -> key -> the version in force."""
+    departments: frozenset[str]
+    matters: Mapping[str, Mapping[str, Any]]
+    units: Mapping[str, str]
+    zone: str
+    as_of: datetime
+    every: int
+    """Each so many-th ticket is checked."""
+    workflow: tuple[Mapping[str, Any], int] | None = None
+    calendar: tuple[Mapping[str, Any], int] | None = None
+    routing: Mapping[str, Any] | None = None
+
+
+async def simulate(
+    house: House,
+    actor: Actor,
+    wanted: Wanted,
+    *,
+    most: int | None = None,
+    workers: int = 0,
+    progress: Progress = lambda done, total: None,
+) -> dict[str, Any]:
+    """The comparison, JSON-able. `most`: refuse more tickets than that; `workers`: processes, default one a core.
+
+    Raises Invalid (dates, department, too many), NotFound (no such workflow or version), DefinitionError (the draft).
+    """
+    require(actor, "definitions:simulate")
+    rules = house.rules
+    if wanted.department is not None and wanted.department not in rules.department_codes:
+        raise Invalid.field("/department", "expected the code of a department; GET /v1/departments lists them")
+    async with house.db.transaction(actor, readonly=True, snapshot=True) as tx:
+        today = tx.now.astimezone(house.zone).date().isoformat()
+        end = instant("/to", wanted.end or today, house.zone, closing=True)
+        start = instant("/from", wanted.start, house.zone, closing=False) if wanted.start else end - USUAL
+        if start >= end:
+            raise Invalid.field("/from", "expected an instant before `to`")
+        definitions = await stored.definitions(tx)
+        tried = _tried(house, definitions, wanted)
+        total, last_at = await stored.extent(tx, start, end, wanted.department)
+        if most is not None and total > most:
+            told = f"expected dates that hold at most {most} tickets, these hold {total}; the command takes any number"
+            raise Invalid.field("/from", f"{told}: python3 -m service workflows simulate")
+        as_of = last_at or tx.now
+        plan = _plan(house, definitions, tried, as_of, 1 if wanted.check_all else max(1, -(-total // CHECKED)))
+        tally = Tally(house.zone)
+        texts = plan.routing is not None
+        pages = stored.records(tx, start, end, wanted.department, sorted(TIMERS), texts=texts, page=PAGE)
+        async with _replayers(plan, total, workers) as replayers:
+            done = number = 0
+            async for page in pages:
+                await replayers.give(number, page)
+                number += len(page)
+                for part, count in await replayers.ready():
+                    tally.add(part)
+                    done += count
+                    progress(done, total)
+            for part, count in await replayers.rest():
+                tally.add(part)
+                done += count
+                progress(done, total)
+    answer = {
+        **_named(tried),
+        "from": views.local(start, house.zone),
+        "to": views.local(end, house.zone),
+        "as_of": views.local(as_of, house.zone),
+        "department": wanted.department,
+        **tally.told(),
+    }
+    return {**answer, "routing": tally.told_routing()} if texts else answer
+
+
+# --- what is tried -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    workflow: tuple[Mapping[str, Any], int] | None
+    draft: bool
+    calendar: tuple[Mapping[str, Any], int] | None
+    routing: Mapping[str, Any] | None
+
+
+def _tried(house: House, definitions: Sequence[Any], wanted: Wanted) -> _Tried:
+    """Read and check the drafts. A draft is numbered as the version that it would become."""
+    versions = {r["version"]: r["body"] for r in definitions if (r["kind"], r["key"]) == ("workflow", wanted.key)}
+    flow: tuple[Mapping[str, Any], int] | None = None
+    if wanted.workflow is not None:
+        flow = (wanted.workflow, max(versions, default=0) + 1)
+        _check_workflow(house, wanted.key, *flow)
+    elif not versions:
+        raise NotFound("There is no such workflow; GET /v1/workflows lists them.")
+    elif wanted.version is not None:
+        if wanted.version not in versions:
+            raise NotFound(f"There is no workflow {wanted.key} version {wanted.version}.")
+        flow = (versions[wanted.version], wanted.version)
+    elif wanted.calendar is None and wanted.routing is None:
+        newest = max(versions)
+        flow = (versions[newest], newest)
+    calendar = _calendar(house, definitions, wanted.calendar) if wanted.calendar is not None else None
+    if wanted.routing is not None:
+        check_codes(parse_routing(wanted.routing), list(house.rules.department_codes), list(house.rules.matter_codes))
+    return _Tried(flow, wanted.workflow is not None, calendar, wanted.routing)
+
+
+def _check_workflow(house: House, key: str, body: Mapping[str, Any], version: int) -> None:
+    if body.get("extends") is not None:
+        raise DefinitionError(
+            "a draft stands by itself here: give it whole, with what it extends merged in", ("extends",)
+        )
+    flow = compile_workflow(body, version)
+    if flow.key != key:
+        raise DefinitionError(f"expected {key!r}, the workflow that this draft is of", ("key",))
+    if flow.calendar not in house.rules.newest_calendars:
+        known = ", ".join(house.rules.newest_calendars)
+        raise DefinitionError(f"there is no calendar {flow.calendar!r}; there are: {known}", ("calendar",))
+
+
+def _calendar(house: House, definitions: Sequence[Any], data: Mapping[str, Any]) -> tuple[Mapping[str, Any], int]:
+    base = data.get("extends")
+    found = house.rules.bodies.get(("calendar", str(base)))
+    try:
+        body = overlay(found[1] if found else None, data) if base is not None else dict(data)
+        key = Calendar.compile(body).key
+    except CalendarError as error:
+        path, _, expected = str(error).partition(": ")
+        raise DefinitionError(expected or path, ("calendar", path) if expected else ("calendar",)) from None
+    known = [r["version"] for r in definitions if (r["kind"], r["key"]) == ("calendar", key)]
+    return body, max(known, default=0) + 1
+
+
+def _named(tried: _Tried) -> dict[str, Any]:
+    def named(given: tuple[Mapping[str, Any], int] | None, draft: bool) -> dict[str, Any] | None:
+        return None if given is None else {"key": given[0]["key"], "version": given[1], "draft": draft}
+
+    return {"workflow": named(tried.workflow, tried.draft), "calendar": named(tried.calendar, True)}
+
+
+def _plan(house: House, definitions: Sequence[Any], tried: _Tried, as_of: datetime, every: int) -> Plan:
+    rules = house.rules
+    newest: dict[str, dict[str, int]] = {"workflow": {}, "calendar": {}}
+    for (kind, key), (version, _) in rules.bodies.items():
+        if kind in newest:
+            newest[kind][key] = version
+    return Plan(
+        bodies={(r["kind"], r["key"], r["version"]): r["body"] for r in definitions},
+        published=[(r["published_at"], (r["key"], r["version"])) for r in definitions if r["kind"] == "calendar"],
+        newest=newest,
+        departments=rules.department_codes,
+        matters=dict(rules.matters),
+        units=dict(rules.district_units),
+        zone=house.zone.key,
+        as_of=as_of,
+        every=every,
+        workflow=tried.workflow,
+        calendar=tried.calendar,
+        routing=tried.routing,
+    )
+
+
+# --- replaying, in whichever process -----------------------------------------------------------------------------------
+
+
+class Replayer:
+    """A plan, compiled, and what is remembered from page to page."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        bodies = plan.bodies
+
+        @cache
+        def workflow(version: Version) -> Workflow:
+            body = bodies.get(("workflow", *version))
+            if body is None:
+                raise NotFound(f"There is no workflow {version[0]} version {version[1]}.")
+            return compile_workflow(body, version[1])
+
+        calendars = {v: Calendar.compile(bodies["calendar", *v], v[1]) for _, v in plan.published}
+        tried = plan.workflow and compile_workflow(*plan.workflow)
+        newest = {key: workflow((key, version)) for key, version in plan.newest["workflow"].items()}
+        rules = Rules(
+            workflow=workflow,
+            calendars=calendars,
+            calendars_at=_spans(plan.published, calendars),
+            newest=Policies(newest, {key: calendars[key, n] for key, n in plan.newest["calendar"].items()}),
+            departments=plan.departments,
+            matters=frozenset(plan.matters),
+            draft_workflow=tried or None,
+            draft_calendar=Calendar.compile(*plan.calendar) if plan.calendar else None,
+        )
+        self._as_recorded, self._as_tried = World(rules, draft=False), World(rules, draft=True)
+        self._reader = Reader(plan.published)
+        self._memory = Memory()
+        self._router = _router(plan) if plan.routing is not None else None
+        self._zone = ZoneInfo(plan.zone)
+
+    def replay(self, number: int, page: Sequence[Mapping[str, Any]]) -> Tally:
+        """`number`: how many tickets came before this page."""
+        tally = Tally(self._zone)
+        for n, row in enumerate(page, number):
+            record = read(self._reader, row)
+            self._compare(record, row, tally)
+            if n % self.plan.every == 0:
+                tally.checked(record, live(record, self._as_recorded, self._memory, self.plan.as_of))
+        return tally
+
+    def _compare(self, record: Record, row: Mapping[str, Any], tally: Tally) -> None:
+        route = None
+        if self._router is not None:
+            found = self._router.route(_request(record, row, self.plan.matters))
+            tally.routed(record, found.lead)
+            if found.lead != record.route.lead and record.answered is None:
+                route = RouteTo(found.lead, found.co_handlers, found.rule)
+        life = None
+        if route is not None or self._as_tried.touches(record):
+            life = live(record, self._as_tried, self._memory, self.plan.as_of, route)
+        tally.compare(record, self.plan.as_of, life)
+
+
+def _spans(
+    published: Sequence[tuple[datetime, Version]], calendars: Mapping[Version, Calendar]
+) -> list[tuple[datetime, Mapping[str, Calendar]]]:
+    """From when on which calendars were the newest; what came in before the first counts by the first of each."""
+    known: dict[str, Calendar] = {}
+    for _, (key, version) in published:
+        known.setdefault(key, calendars[key, version])
+    spans: list[tuple[datetime, Mapping[str, Calendar]]] = [(datetime.min.replace(tzinfo=UTC), dict(known))]
+    for at, (key, version) in published:
+        known[key] = calendars[key, version]
+        if version > 1:
+            spans.append((at, dict(known)))
+    return spans
+
+
+def _router(plan: Plan) -> Router:
+    assert plan.routing is not None
+    matters = {code: Matter(code, m.get("parent"), m["lead"]) for code, m in plan.matters.items()}
+    return Router(parse_routing(plan.routing), matters, plan.units, OpenCC("t2s").convert)
+
+
+def _request(record: Record, row: Mapping[str, Any], matters: Mapping[str, Any]) -> Request:
+    enterprise = from_json(row["enterprise"]) if row["enterprise"] else {}
+    asked = row["asked_matter"]
+    return Request(
+        title=row["title"],
+        description=row["description"],
+        domain=record.domain,
+        matter=asked if asked in matters else None,
+        district=record.district,
+        industry=enterprise.get("industry"),
+        tier=enterprise.get("tier"),
+        urgency=record.urgency,
+    )
+
+
+def read(reader: Reader, row: Mapping[str, Any]) -> Record:
+    """A row of `db.recorded` as a record."""
+    at = datetime.fromisoformat
+    entries = [(type_, at(when), who, data) for type_, when, who, data in from_json(row["events"] or "[]")]
+    clocks = [
+        Kept(name, cycle, state, at(due_at), at(breached) if breached else None, tuple(fired), family, department)
+        for name, cycle, state, due_at, breached, fired, family, department in from_json(row["clocks"] or "[]")
+    ]
+    legs = [Leg(code, at(start), at(end) if end else None) for code, start, end in from_json(row["legs"] or "[]")]
+    cards = [(c["level"], at(c["at"])) for c in from_json(row["cards"] or "[]")]
+    proposed = [at(text) for text in from_json(row["proposed"] or "[]")]
+    measures = from_json(row["measures"] or "[]")
+    return reader.read(row, entries, measures, clocks=clocks, legs=legs, cards=cards, proposed=proposed)
+
+
+# --- several processes -------------------------------------------------------------------------------------------------
+
+_own: list[Replayer] = []
+"""In a replaying process: its replayer."""
+
+
+def _leave_with_the_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _prepare(plan: Plan) -> None:
+    # who was killed cannot tell its helpers to stop: they would wait for pages for ever
+    Thread(target=_leave_with_the_parent, daemon=True).start()
+    _own[:] = [Replayer(plan)]
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
+def _replay(number: int, page: Sequence[Mapping[str, Any]]) -> Tally:
+    return _own[0].replay(number, page)
+
+
+@dataclass(slots=True)
+class _replayers:  # used as a context manager, like a function
+    """Pages go in, sums come out in the same order; a few pages are in hand at a time."""
+
+    plan: Plan
+    total: int
+    workers: int
+    _pool: ProcessPoolExecutor | None = None
+    _near: Replayer | None = None
+    _running: deque[tuple[asyncio.Future[Tally], int]] = field(default_factory=deque)
+
+    async def __aenter__(self) -> _replayers:
+        if self.total <= SMALL:
+            self._near = await asyncio.to_thread(Replayer, self.plan)
+        else:
+            self.workers = self.workers or os.cpu_count() or 1
+            self._pool = ProcessPoolExecutor(
+                self.workers, mp_context=get_context("spawn"), initializer=_prepare, initargs=(self.plan,)
+            )
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._pool is not None and kind is None:
+            await asyncio.to_thread(self._pool.shutdown)
+        elif self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def give(self, number: int, page: Sequence[Mapping[str, Any]]) -> None:
+        loop = asyncio.get_running_loop()
+        if self._near is not None:
+            work: asyncio.Future[Tally] = loop.create_future()
+            work.set_result(await asyncio.to_thread(self._near.replay, number, page))
+        else:
+            work = loop.run_in_executor(self._pool, _replay, number, page)
+        self._running.append((work, len(page)))
+
+    async def ready(self) -> list[tuple[Tally, int]]:
+        """Sums of pages that have to be waited for, so that no more than a few are in hand."""
+        return [await self._next() for _ in range(len(self._running) - 2 * max(1, self.workers))]
+
+    async def rest(self) -> list[tuple[Tally, int]]:
+        return [await self._next() for _ in range(len(self._running))]
+
+    async def _next(self) -> tuple[Tally, int]:
+        work, count = self._running.popleft()
+        return await work, count
