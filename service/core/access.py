@@ -16,7 +16,7 @@ OPERATIONS: dict[str, frozenset[Role]] = {
     "tickets:act": frozenset({Role.HOTLINE, Role.HANDLER, Role.DISPATCHER, Role.SUPERVISOR, Role.REVIEWER}),
     "contact:reveal": frozenset({Role.HOTLINE, Role.HANDLER, Role.DISPATCHER}),
     "approvals:read": frozenset({Role.HANDLER, Role.DISPATCHER, Role.SUPERVISOR, Role.AUDITOR}),
-    "approvals:decide": frozenset({Role.DISPATCHER, Role.SUPERVISOR}),
+    "approvals:decide": frozenset({Role.HANDLER, Role.DISPATCHER, Role.SUPERVISOR}),
     "reviews:read": frozenset({Role.HANDLER, Role.DISPATCHER, Role.SUPERVISOR, Role.REVIEWER, Role.AUDITOR}),
     "reviews:act": frozenset({Role.HANDLER, Role.DISPATCHER, Role.REVIEWER, Role.SUPERVISOR}),
     "reports:read": frozenset({Role.SUPERVISOR, Role.DISPATCHER, Role.REVIEWER, Role.AUDITOR, Role.HANDLER}),

@@ -39,7 +39,7 @@ from service.core.language import (
 from service.core.model import Phase, Role
 from service.core.yaml_files import line_of, read_yaml
 
-CONTEXT = frozenset({"form", "ticket", "leg", "counters", "pending", "clocks", "review"})
+CONTEXT = frozenset({"form", "ticket", "leg", "legs", "counters", "pending", "clocks", "review"})
 """What a condition may read (`Draft.context` provides it)."""
 
 
@@ -60,6 +60,15 @@ class Rung:
 
 
 @dataclass(frozen=True, slots=True)
+class Statutory:
+    """What a law allows: the limit and the longest extension of it (None: none), and where that is written."""
+
+    limit: Budget
+    extension: Budget | None
+    source: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class ClockDef:
     name: str
     title: Mapping[str, str]
@@ -67,6 +76,7 @@ class ClockDef:
     anchor: str
     budget: Budget
     rework: Budget
+    statutory: Statutory | None
     rounds: str
     reopened: str
     reopened_late: str
@@ -84,15 +94,24 @@ class ActionDef:
     validator: Draft202012Validator
     guard: Any
     guard_message: Mapping[str, str] | None
-    not_by: str | None
+    not_by: tuple[str, ...]
     branches: tuple[Branch, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One level of an approval; `when`: on which requests it is needed, None for all."""
+
+    title: Mapping[str, str]
+    roles: frozenset[Role]
+    when: Any
 
 
 @dataclass(frozen=True, slots=True)
 class ApprovalDef:
     kind: str
     title: Mapping[str, str]
-    roles: frozenset[Role]
+    levels: tuple[Level, ...]
     clock: str
     delays: tuple[str, ...]
     approve: Branch
@@ -315,7 +334,16 @@ def _clock(name: str, doc: ClockDoc) -> ClockDef:
     rungs["breach"] = Rung("breach", RungTime("due"), None, breach.effects, breach.to)
     times = tuple((r.name, r.time) for r in rungs.values())
     cycles = (doc.rounds, doc.reopened, doc.reopened_late)
-    return ClockDef(name, _text(doc.title), doc.family, doc.anchor, budget, rework, *cycles, rungs, times)
+    law = _statutory(doc, (*path, "statutory"))
+    return ClockDef(name, _text(doc.title), doc.family, doc.anchor, budget, rework, law, *cycles, rungs, times)
+
+
+def _statutory(doc: ClockDoc, path: tuple[str | int, ...]) -> Statutory | None:
+    law = doc.statutory
+    if law is None:
+        return None
+    extension = None if law.extension is None else _budget(law.measure, law.extension, (*path, "extension"))
+    return Statutory(_budget(law.measure, law.limit, (*path, "limit")), extension, _text(law.source))
 
 
 def _rungs(doc: RungDoc, measure: Measure, path: tuple[str | int, ...]) -> list[Rung]:
@@ -364,7 +392,7 @@ def _action(name: str, doc: ActionDoc, flow: WorkflowDoc) -> ActionDef:
         validator=validator,
         guard=_cel(doc.guard, (*path, "guard")),
         guard_message=_text(doc.guard_message) if doc.guard_message else None,
-        not_by=doc.not_by,
+        not_by=(doc.not_by,) if isinstance(doc.not_by, str) else tuple(doc.not_by or ()),
         branches=tuple(branches),
     )
 
@@ -380,13 +408,24 @@ def _validator(form: str) -> Draft202012Validator:
 def _approval(kind: str, doc: ApprovalDoc) -> ApprovalDef:
     path = ("approvals", kind)
     approve, deny = _branch(doc.approve, (*path, "approve")), _branch(doc.deny, (*path, "deny"))
-    return ApprovalDef(kind, _text(doc.title), frozenset(doc.roles), doc.clock, tuple(doc.delays), approve, deny)
+    if bool(doc.roles) == bool(doc.levels):
+        raise DefinitionError("an approval has either `roles` or `levels`: who decides, or who decides in turn", path)
+    levels = [
+        Level(_text(level.title), frozenset(level.roles), _cel(level.when, (*path, "levels", n, "when")))
+        for n, level in enumerate(doc.levels)
+    ] or [Level(_text(doc.title), frozenset(doc.roles), None)]
+    if levels[0].when is not None:
+        raise DefinitionError(
+            "the first level decides every request: it has no `when`", (*path, "levels", 0, "when")
+        )
+    return ApprovalDef(kind, _text(doc.title), tuple(levels), doc.clock, tuple(doc.delays), approve, deny)
 
 
 _CLOCK_EFFECTS = frozenset({"start", "meet", "cancel", "hold", "release", "settle", "extend", "replace"})
 _WORDS = {
     "accept": ("by_hand", "automatic", "again"),
     "assign_lead": ("form", "routed", "again"),
+    "card": ("yellow", "red", "slip"),
     "rebind": ("fitting", "newest"),
 }
 _TARGETS = ("department", *(role.value for role in Role if role is not Role.SYSTEM))
@@ -419,8 +458,9 @@ def _check_names(flow: Workflow) -> None:
     for name, action in flow.actions.items():
         for stage in action.stages - set(flow.stages):
             raise DefinitionError(f"there is no stage {stage!r}", ("actions", name, "stages"))
-        if action.not_by is not None and action.not_by not in flow.actions:
-            raise DefinitionError(f"there is no action {action.not_by!r}", ("actions", name, "not_by"))
+        for other in action.not_by:
+            if other not in flow.actions:
+                raise DefinitionError(f"there is no action {other!r}", ("actions", name, "not_by"))
     for kind, approval in flow.approvals.items():
         for clock in (approval.clock, *approval.delays):
             if clock not in flow.clocks:

@@ -165,6 +165,7 @@ class Draft:
                 "state": leg.state if leg else "",
                 "department": leg.department if leg else "",
             },
+            "legs": self._co_handlers(),
             "counters": {name: ticket.counters.get(name, 0) for name in {*COUNTERS, *ticket.counters}},
             "pending": {kind: kind in pending for kind in self.env.workflow.approvals},
             "clocks": {
@@ -173,6 +174,15 @@ class Draft:
             },
             "review": {"open": ticket.open_review() is not None},
         }
+
+    def _co_handlers(self) -> dict[str, int]:
+        """How the co-handlers stand: those at work, those who replied, are late, or are still waited for."""
+        legs = [a for a in self.ticket.assignments if a.open and a.role == "co_handler"]
+        replied = {a.id for a in legs if a.state == "submitted"}
+        late = {c.assignment_id for c in self.ticket.clocks if c.open and c.breached_at is not None}
+        late &= {a.id for a in legs} - replied
+        waiting = len(legs) - len(replied) - len(late)
+        return {"co_handlers": len(legs), "replied": len(replied), "late": len(late), "waiting": waiting}
 
     def finish(self) -> Decision:
         ticket = self.ticket

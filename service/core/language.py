@@ -53,6 +53,18 @@ class BreachDoc(_Doc):
 
 
 Anchor = Literal["received_at", "dispatched_at", "accepted_at", "ruling_at", "submitted_at", "started_at"]
+class StatutoryDoc(_Doc):
+    """The limit of a law, in the law's own measure: neither the budget nor an extension may exceed it.
+
+    `extension` absent: the law knows none. `source` names the law and its article.
+    """
+
+    measure: Measure
+    limit: str | int
+    extension: str | int | None = None
+    source: TextDoc
+
+
 Cycle = Literal["continue", "restart", "new"]
 """How the next cycle of a clock begins (T3): the closed span does not count and the rest of the budget goes on; the
 whole budget again; the budget of rework."""
@@ -67,6 +79,7 @@ class ClockDoc(_Doc):
     measure: Measure
     budget: str | int
     rework_budget: str | int | None = None
+    statutory: StatutoryDoc | None = None
     rounds: Cycle = "new"
     reopened: Cycle = "continue"
     reopened_late: Cycle = "restart"
@@ -96,17 +109,30 @@ class ActionDoc(_Doc):
     form: dict[str, Any] = {}
     guard: str | None = None
     guard_message: TextDoc | None = None
-    not_by: Name | None = None
+    not_by: Name | list[Name] | None = None
     effects: list[Effect] = []
     to: Name | None = None
     branches: list[BranchDoc] = []
 
 
-class ApprovalDoc(_Doc):
-    """A request that somebody else decides: who, within which clock, and what follows."""
+class LevelDoc(_Doc):
+    """One level of an approval. It is passed over where `when` (CEL) does not hold of the request."""
 
     title: TextDoc
     roles: list[Role] = Field(min_length=1)
+    when: str | None = None
+
+
+class ApprovalDoc(_Doc):
+    """A request that somebody else decides: who, within which clock, and what follows.
+
+    Either `roles` (one level) or up to three `levels`, each decided by another person within the clock anew; a denial at
+    any level denies.
+    """
+
+    title: TextDoc
+    roles: list[Role] = []
+    levels: list[LevelDoc] = Field([], max_length=3)
     clock: Name
     delays: list[Name] = []
     approve: BranchDoc
