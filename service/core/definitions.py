@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,9 @@ from service.core.yaml_files import line_of, read_yaml
 
 CONTEXT = frozenset({"form", "ticket", "leg", "legs", "counters", "pending", "clocks", "review"})
 """What a condition may read (`Draft.context` provides it)."""
+
+Path = tuple[str | int, ...]
+"""Where something stands in a file: its keys, from the outside in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,8 @@ class ActionDef:
     guard_message: Mapping[str, str] | None
     not_by: tuple[str, ...]
     branches: tuple[Branch, ...]
+    everywhere: bool
+    """Whether its stages were written as `open`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +143,8 @@ class Workflow:
     approvals: Mapping[str, ApprovalDef]
     opened: Mapping[str, Branch]
     review: Mapping[str, tuple[Branch, ...]]
+    counters: frozenset[str]
+    """Those that its effects count: 0 until they do."""
 
     def phase(self, stage: str) -> Phase:
         return self.stages[stage][0]
@@ -255,12 +262,14 @@ def compile_workflow(plain: Mapping[str, Any], version: int = 1) -> Workflow:
             k: tuple(_branch(b, ("review", k, n)) for n, b in enumerate(getattr(doc.review, k)))
             for k in ReviewDoc.model_fields
         },
+        counters=frozenset(),
     )
     _check_names(flow)
-    return flow
+    counted = (arg for _, branch in branches_of(flow) for verb, arg in branch.effects if verb == "count")
+    return replace(flow, counters=frozenset(counted))
 
 
-def _path_in(plain: Any, where: Sequence[str | int]) -> tuple[str | int, ...]:
+def _path_in(plain: Any, where: Sequence[str | int]) -> Path:
     """A union's error path carries the name of the alternative tried, which is no key of the file: left out."""
     path: list[str | int] = []
     for key in where:
@@ -277,7 +286,7 @@ def _text(doc: TextDoc) -> dict[str, str]:
     return {"zh": doc.zh, "en": doc.en}
 
 
-def _cel(source: str | None, path: tuple[str | int, ...]) -> Any:
+def _cel(source: str | None, path: Path) -> Any:
     if source is None:
         return None
     try:
@@ -296,7 +305,7 @@ def holds(program: Any, context: Mapping[str, Any]) -> bool:
     return True if program is None else bool(program.execute(dict(context)))
 
 
-def _effects(effects: Sequence[Effect], path: tuple[str | int, ...]) -> tuple[tuple[str, Any], ...]:
+def _effects(effects: Sequence[Effect], path: Path) -> tuple[tuple[str, Any], ...]:
     out = []
     for n, effect in enumerate(effects):
         if isinstance(effect, str):
@@ -308,12 +317,12 @@ def _effects(effects: Sequence[Effect], path: tuple[str | int, ...]) -> tuple[tu
     return tuple(out)
 
 
-def _branch(doc: BranchDoc | BreachDoc, path: tuple[str | int, ...]) -> Branch:
+def _branch(doc: BranchDoc | BreachDoc, path: Path) -> Branch:
     when = _cel(getattr(doc, "when", None), (*path, "when"))
     return Branch(when, _effects(doc.effects, (*path, "effects")), doc.to)
 
 
-def _budget(measure: Measure, value: str | int, path: tuple[str | int, ...]) -> Budget:
+def _budget(measure: Measure, value: str | int, path: Path) -> Budget:
     try:
         return Budget.parse(measure, value)
     except CalendarError as error:
@@ -338,7 +347,7 @@ def _clock(name: str, doc: ClockDoc) -> ClockDef:
     return ClockDef(name, _text(doc.title), doc.family, doc.anchor, budget, rework, law, *cycles, rungs, times)
 
 
-def _statutory(doc: ClockDoc, path: tuple[str | int, ...]) -> Statutory | None:
+def _statutory(doc: ClockDoc, path: Path) -> Statutory | None:
     law = doc.statutory
     if law is None:
         return None
@@ -346,7 +355,7 @@ def _statutory(doc: ClockDoc, path: tuple[str | int, ...]) -> Statutory | None:
     return Statutory(_budget(law.measure, law.limit, (*path, "limit")), extension, _text(law.source))
 
 
-def _rungs(doc: RungDoc, measure: Measure, path: tuple[str | int, ...]) -> list[Rung]:
+def _rungs(doc: RungDoc, measure: Measure, path: Path) -> list[Rung]:
     given = [k for k in ("share", "before", "after") if getattr(doc, k) is not None]
     if len(given) != 1:
         raise DefinitionError("a rung has exactly one of `share`, `before` and `after`", path)
@@ -394,6 +403,7 @@ def _action(name: str, doc: ActionDoc, flow: WorkflowDoc) -> ActionDef:
         guard_message=_text(doc.guard_message) if doc.guard_message else None,
         not_by=(doc.not_by,) if isinstance(doc.not_by, str) else tuple(doc.not_by or ()),
         branches=tuple(branches),
+        everywhere=doc.stages == "open",
     )
 
 
@@ -433,7 +443,7 @@ _TARGETS = ("department", *(role.value for role in Role if role is not Role.SYST
 
 def _check_names(flow: Workflow) -> None:
     """Names that are used must exist. (The state space itself is explored by the checker.)"""
-    for path, branch in _branches(flow):
+    for path, branch in branches_of(flow):
         if branch.to is not None and branch.to not in flow.stages:
             raise DefinitionError(
                 f"there is no stage {branch.to!r}; there are: {', '.join(flow.stages)}", (*path, "to")
@@ -467,7 +477,7 @@ def _check_names(flow: Workflow) -> None:
                 raise DefinitionError(f"there is no clock {clock!r}", ("approvals", kind, "clock"))
 
 
-def _clocks_named(verb: str, arg: Any, where: tuple[str | int, ...]) -> list[str]:
+def _clocks_named(verb: str, arg: Any, where: Path) -> list[str]:
     """The clocks that an effect names; refuses an argument of another shape."""
     names: Any
     if verb in _CLOCK_EFFECTS:
@@ -484,8 +494,9 @@ def _clocks_named(verb: str, arg: Any, where: tuple[str | int, ...]) -> list[str
     return names
 
 
-def _branches(flow: Workflow) -> list[tuple[tuple[str | int, ...], Branch | Rung]]:
-    out: list[tuple[tuple[str | int, ...], Branch | Rung]] = []
+def branches_of(flow: Workflow) -> list[tuple[Path, Branch | Rung]]:
+    """Every branch, rung and breach with its place in the file."""
+    out: list[tuple[Path, Branch | Rung]] = []
     out += [(("open", k), b) for k, b in flow.opened.items()]
     out += [(("review", k, n), b) for k, branches in flow.review.items() for n, b in enumerate(branches)]
     for name, action in flow.actions.items():
@@ -497,13 +508,13 @@ def _branches(flow: Workflow) -> list[tuple[tuple[str | int, ...], Branch | Rung
     for kind, approval in flow.approvals.items():
         out += [(("approvals", kind, "approve"), approval.approve), (("approvals", kind, "deny"), approval.deny)]
     for name, clock in flow.clocks.items():
-        out += [(("clocks", name, *where), r) for where, r in _rungs_with_paths(clock)]
+        out += [(("clocks", name, *where), r) for where, r in rungs_with_paths(clock)]
     return out
 
 
-def _rungs_with_paths(clock: ClockDef) -> list[tuple[tuple[str | int, ...], Rung]]:
+def rungs_with_paths(clock: ClockDef) -> list[tuple[Path, Rung]]:
     """Each compiled rung with its place in the file: those that repeat stand there once, the breach by itself."""
-    out: list[tuple[tuple[str | int, ...], Rung]] = []
+    out: list[tuple[Path, Rung]] = []
     names: list[str] = []
     for rung in clock.rungs.values():
         if rung.time.kind == "due":

@@ -166,7 +166,7 @@ class Draft:
                 "department": leg.department if leg else "",
             },
             "legs": self._co_handlers(),
-            "counters": {name: ticket.counters.get(name, 0) for name in {*COUNTERS, *ticket.counters}},
+            "counters": {**dict.fromkeys((*COUNTERS, *self.env.workflow.counters), 0), **ticket.counters},
             "pending": {kind: kind in pending for kind in self.env.workflow.approvals},
             "clocks": {
                 name: {"open": c.open, "state": str(c.state), "breached": c.breached_at is not None}
