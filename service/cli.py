@@ -21,6 +21,7 @@ from rich.table import Table
 
 from service import bootstrap, clock, telemetry
 from service.core.errors import DefinitionError, JiebanError
+from service.core.language import json_schema
 from service.core.model import Role
 from service.embedded import EmbeddedError, EmbeddedServers
 from service.settings import Settings
@@ -37,7 +38,7 @@ app = typer.Typer(
     "Start with `demo` (everything, with requests driven through it) or `up` (everything, empty). "
     "Settings are environment variables JIEBAN_…; `settings` lists them.",
 )
-workflows_app = typer.Typer(no_args_is_help=True, help="Check workflow files.")
+workflows_app = typer.Typer(no_args_is_help=True, help="Prove workflow files and describe them to editors.")
 audit_app = typer.Typer(no_args_is_help=True, help="Prove that no history was altered.")
 client_app = typer.Typer(no_args_is_help=True, help="Machines that call the API (client credentials).")
 app.add_typer(workflows_app, name="workflows")
@@ -191,14 +192,45 @@ def show_settings() -> None:
 def workflows_check(
     folder: Annotated[Path | None, typer.Argument(help="default: JIEBAN_WORKFLOWS_DIR")] = None,
 ) -> None:
-    """Read every file of a workflows folder; say file, line and path of the first fault."""
+    """Read every file of a workflows folder and **prove each workflow**: 逐一证明每个流程。
+
+    For each: how many configurations were explored (every stage, clock, request and review that a ticket can come to) and
+    the longest lawful life of a ticket. For each fault: file and line, what is wrong, what was expected, and the shortest
+    way in which a ticket meets it.
+
+    Exit code: **0** all hold, **1** there is a fault, **2** the folder cannot be read.
+    """
+    where = folder or _settings().workflows_dir
+    if not where.is_dir():
+        _fail(f"there is no folder {where}; set JIEBAN_WORKFLOWS_DIR")
     try:
-        read = publishing.read_folder(folder or _settings().workflows_dir)
+        checked = publishing.check_folder(where)
+        for one in checked:
+            flow, faulty = one.source.flow, len(one.errors)
+            held = f"longest lawful life 最长合法时长: {one.proof.life}" if not faulty else f"{faulty} fault(s) 处错误"
+            print(f"{flow.key}: {flow.title['zh']} {flow.title['en']}: {one.proof.configurations} configurations 种状态, "
+                  f"{one.seconds * 1000:.0f} ms CPU, {held}")  # fmt: skip
+        faults = [error for one in checked for error in one.errors]
+        for fault in faults:
+            print(fault)
+            for n, step in enumerate(fault.steps, 1):
+                print(f"    {n}. {step}")
+        if faults:
+            print(f"{len(faults)} fault(s) 处错误")
+            raise typer.Exit(1)
+        read = publishing.read_folder(where)
     except DefinitionError as error:
-        _fail(str(error))
-    print(f"ok: {len(read.workflows)} workflows, {len(read.calendars)} calendars, "
+        print(error)
+        raise typer.Exit(1) from None
+    print(f"ok 全部通过: {len(read.workflows)} workflows, {len(read.calendars)} calendars, "
           f"{len(read.routing['rules'])} routing rules, {len(read.matters['matters'])} matters, "
           f"{len(read.departments['departments'])} departments")  # fmt: skip
+
+
+@workflows_app.command("schema")
+def workflows_schema() -> None:
+    """Print the JSON Schema of workflow files, with which editors complete and check them (流程文件的 JSON Schema)."""
+    print(json.dumps(json_schema(), ensure_ascii=False, indent=2))
 
 
 @audit_app.command("verify")

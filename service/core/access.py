@@ -25,6 +25,7 @@ OPERATIONS: dict[str, frozenset[Role]] = {
     "timers:act": frozenset({Role.DISPATCHER, Role.SUPERVISOR, Role.ADMIN}),
     "timers:release": frozenset({Role.ADMIN}),
     "definitions:read": frozenset(Role) - {Role.SYSTEM},
+    "definitions:check": frozenset({Role.DISPATCHER, Role.SUPERVISOR, Role.ADMIN}),
     "definitions:write": frozenset({Role.ADMIN}),
     "sandbox": frozenset(Role) - {Role.SYSTEM},
 }

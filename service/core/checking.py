@@ -20,6 +20,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from service.core import exploring
@@ -121,27 +122,35 @@ def _conditions(flow: Workflow) -> Iterator[Fault]:
             if root == "form":
                 if fields is None:
                     yield Fault(
-                        path, f"此处尚无表单，不能读取 form.{name}", f"no form is there yet, so form.{name} cannot be read",
+                        path,
+                        f"此处尚无表单，不能读取 form.{name}",
+                        f"no form is there yet, so form.{name} cannot be read",
                         "form is read in a branch's `when` and in a level's, after it was filled in",
-                    )  # fmt: skip
+                    )
                 elif name not in fields:
                     yield Fault(
-                        path, f"表单没有字段 {name}", f"the form has no field {name!r}",
+                        path,
+                        f"表单没有字段 {name}",
+                        f"the form has no field {name!r}",
                         f"one of its fields: {', '.join(fields) or 'none'}",
-                    )  # fmt: skip
+                    )
                 continue
             known = _FIELDS.get(root) or names[root]
             if name not in known:
                 what = {"counters": "counter", "pending": "approval", "clocks": "clock"}.get(root, f"`{root}` field")
                 yield Fault(
-                    path, f"没有名为 {root}.{name} 的内容", f"there is no {what} {name!r}",
+                    path,
+                    f"没有名为 {root}.{name} 的内容",
+                    f"there is no {what} {name!r}",
                     f"one of: {', '.join(sorted(known))}",
-                )  # fmt: skip
+                )
             elif root == "clocks" and read[2:] not in {("open",), ("breached",), ("state",)}:
                 yield Fault(
-                    path, f"时钟没有 {'.'.join(read)}", f"a clock has no {'.'.join(read[2:]) or 'value by itself'!r}",
+                    path,
+                    f"时钟没有 {'.'.join(read)}",
+                    f"a clock has no {'.'.join(read[2:]) or 'value by itself'!r}",
                     f"clocks.{name}.open, .breached or .state",
-                )  # fmt: skip
+                )
 
 
 def _sources(flow: Workflow) -> Iterator[tuple[Path, str, Sequence[str] | None]]:
@@ -158,9 +167,9 @@ def _sources(flow: Workflow) -> Iterator[tuple[Path, str, Sequence[str] | None]]
         for n, level in enumerate(approval.levels):
             if level.when is not None:
                 yield ("approvals", kind, "levels", n, "when"), level.when.source, fields
-    for path, branch in branches_of(flow):
-        if path[0] in {"clocks", "review"} and branch.when is not None:
-            yield (*path, "when"), branch.when.source, None
+    for path, way in branches_of(flow):
+        if path[0] in {"clocks", "review"} and way.when is not None:
+            yield (*path, "when"), way.when.source, None
 
 
 def _askers(flow: Workflow, kind: str) -> list[ActionDef]:
@@ -172,16 +181,20 @@ def _effects(flow: Workflow) -> Iterator[Fault]:
     for name in _NEEDED_CLOCKS:
         if name not in flow.clocks:
             yield Fault(
-                ("clocks",), f"缺少一事一议所需的时钟 {name}", f"the clock {name!r} is missing",
+                ("clocks",),
+                f"缺少一事一议所需的时钟 {name}",
+                f"the clock {name!r} is missing",
                 "the review starts and ends it by itself",
-            )  # fmt: skip
+            )
         elif name in {"review_opinion", "review_measure"}:
             for where, rung in _of_clock(flow, name):
                 if rung.to is not None:
                     yield Fault(
-                        (*where, "to"), "意见和议定事项的时钟只作提醒，不移动工单", f"{name!r} moves the ticket",
+                        (*where, "to"),
+                        "意见和议定事项的时钟只作提醒，不移动工单",
+                        f"{name!r} moves the ticket",
                         "it only tells: the docket itself leads on",
-                    )  # fmt: skip
+                    )
     for path, branch in branches_of(flow):
         yield from _misplaced_when(flow, path, branch)
         for n, (verb, arg) in enumerate(branch.effects):
@@ -195,15 +208,18 @@ def _effects(flow: Workflow) -> Iterator[Fault]:
             leaves = branch.to is not None and flow.phase(branch.to) is not Phase.CLOSED
             if reopens and (closed != set(action.stages) or not leaves):
                 yield Fault(
-                    path, "只有已办结的工单可以重新办理，并须进入未办结环节",
+                    path,
+                    "只有已办结的工单可以重新办理，并须进入未办结环节",
                     f"{name!r} reopens what may be open, or leads to no open stage",
                     "`reopen` only in actions of closed stages, with `to` an open one",
-                )  # fmt: skip
+                )
             elif closed and leaves and not reopens:
                 yield Fault(
-                    path, "从办结环节回到办理必须写 reopen", f"{name!r} takes a closed ticket up again without `reopen`",
+                    path,
+                    "从办结环节回到办理必须写 reopen",
+                    f"{name!r} takes a closed ticket up again without `reopen`",
                     "the effect `reopen`, so that its clocks go on as they should",
-                )  # fmt: skip
+                )
 
 
 def _misplaced_when(flow: Workflow, path: Path, branch: Branch | Rung) -> Iterator[Fault]:
@@ -212,14 +228,14 @@ def _misplaced_when(flow: Workflow, path: Path, branch: Branch | Rung) -> Iterat
     first = path[:2] == ("review", "proposed") and path[2] == 0
     if path[0] in {"open", "approvals"} or first:
         yield Fault(
-            (*path, "when"), "此处的条件不会被判断", "a condition that stands here is never looked at",
+            (*path, "when"),
+            "此处的条件不会被判断",
+            "a condition that stands here is never looked at",
             "no `when`: this happens in any case",
-        )  # fmt: skip
+        )
 
 
-def _misplaced(
-    flow: Workflow, path: Path, branch: Branch | Rung, where: Path, verb: str, arg: Any
-) -> Iterator[Fault]:
+def _misplaced(flow: Workflow, path: Path, branch: Branch | Rung, where: Path, verb: str, arg: Any) -> Iterator[Fault]:
     root = path[0]
     action = flow.actions[str(path[1])] if root == "actions" else None
     form = action.form if action is not None else None
@@ -227,33 +243,60 @@ def _misplaced(
     if verb == "assign_lead":
         needed = "department" if arg == "form" else None
         if arg == "routed" and path != ("open", "routed"):
-            yield Fault(where, "只有受理时才有自动派单结果", "there is a route only when a ticket is opened",
-                        "`routed` only in open.routed; `form` or `again` elsewhere")  # fmt: skip
+            yield Fault(
+                where,
+                "只有受理时才有自动派单结果",
+                "there is a route only when a ticket is opened",
+                "`routed` only in open.routed; `form` or `again` elsewhere",
+            )
     if needed is not None:
         if form is None:
-            yield Fault(where, f"{verb} 需要表单字段 {needed}", f"{verb!r} needs a form with the field {needed!r}",
-                        "it stands in an action")  # fmt: skip
+            yield Fault(
+                where,
+                f"{verb} 需要表单字段 {needed}",
+                f"{verb!r} needs a form with the field {needed!r}",
+                "it stands in an action",
+            )
         elif needed not in form.get("required", ()) or needed not in form.get("properties", {}):
-            yield Fault((*path[:2], "form"), f"表单缺少必填字段 {needed}", f"the form lacks the required field {needed!r}",
-                        f"{needed}, which {verb!r} reads")  # fmt: skip
+            yield Fault(
+                (*path[:2], "form"),
+                f"表单缺少必填字段 {needed}",
+                f"the form lacks the required field {needed!r}",
+                f"{needed}, which {verb!r} reads",
+            )
     if verb == "submit_leg" and (action is None or action.roles != {Role.HANDLER}):
-        yield Fault(where, "只有承办单位可以提交", "`submit_leg` is done by somebody who acts for no department",
-                    "an action of the role handler only")  # fmt: skip
+        yield Fault(
+            where,
+            "只有承办单位可以提交",
+            "`submit_leg` is done by somebody who acts for no department",
+            "an action of the role handler only",
+        )
     if verb == "reopen" and action is None:
-        yield Fault(where, "重新办理只能由人发起", "`reopen` stands outside an action",
-                    "an action of a closed stage")  # fmt: skip
+        yield Fault(where, "重新办理只能由人发起", "`reopen` stands outside an action", "an action of a closed stage")
     if verb == "close" and (branch.to is None or flow.phase(branch.to) is not Phase.CLOSED):
-        yield Fault(where, "办结后须进入办结环节", "`close` leaves the ticket in an open stage",
-                    "`to` a stage of the phase closed")  # fmt: skip
+        yield Fault(
+            where,
+            "办结后须进入办结环节",
+            "`close` leaves the ticket in an open stage",
+            "`to` a stage of the phase closed",
+        )
     if verb == "extend":
         for asker in _askers(flow, str(path[1])):
             days = asker.form.get("properties", {}).get("days", {})
             if "days" not in asker.form.get("required", ()) or days.get("type") != "integer":
-                yield Fault(("actions", asker.name, "form"), "延期申请须写明天数", "the form lacks the required number of days",
-                            "days: {type: integer, minimum: 1, maximum: …}, which `extend` adds")  # fmt: skip
+                yield Fault(
+                    ("actions", asker.name, "form"),
+                    "延期申请须写明天数",
+                    "the form lacks the required number of days",
+                    "days: {type: integer, minimum: 1, maximum: …}, which `extend` adds",
+                )
             elif "maximum" not in days or days.get("minimum", 0) < 1:
-                yield Fault(("actions", asker.name, "form", "properties", "days"), "延期天数没有上下限",
-                            "an extension without a limit", "minimum: 1 and a maximum")  # fmt: skip
+                yield Fault(
+                    ("actions", asker.name, "form", "properties", "days"),
+                    "延期天数没有上下限",
+                    "an extension without a limit",
+                    "minimum: 1 and a maximum",
+                )
     if verb == "pause":
         yield from _capless(flow, path, where, arg)
 
@@ -264,25 +307,41 @@ def _capless(flow: Workflow, path: Path, where: Path, arg: Mapping[str, Any]) ->
     if cap is None:
         enterprise = [name for name in arg["clocks"] if flow.clocks[name].family == "enterprise"]
         if enterprise:
-            yield Fault(where, f"对企业承诺的时钟 {enterprise[0]} 暂停没有上限", f"a pause of {enterprise[0]!r} without a cap",
-                        "`cap:` with the clock at whose due time it ends by itself")  # fmt: skip
+            yield Fault(
+                where,
+                f"对企业承诺的时钟 {enterprise[0]} 暂停没有上限",
+                f"a pause of {enterprise[0]!r} without a cap",
+                "`cap:` with the clock at whose due time it ends by itself",
+            )
         return
     breach = flow.clocks[cap].rungs["breach"]
     resumed = {name for verb, names in breach.effects if verb == "resume" for name in names["clocks"]}
     for name in arg["clocks"]:
         if name not in resumed:
-            yield Fault(("clocks", cap, "breach"), f"暂停上限届满后 {name} 没有恢复", f"{name!r} stays paused when its cap is over",
-                        f"{{resume: {{clocks: [{name}]}}}} at the breach of {cap!r}")  # fmt: skip
+            yield Fault(
+                ("clocks", cap, "breach"),
+                f"暂停上限届满后 {name} 没有恢复",
+                f"{name!r} stays paused when its cap is over",
+                f"{{resume: {{clocks: [{name}]}}}} at the breach of {cap!r}",
+            )
 
 
 def _deaf_branches(action: ActionDef) -> Iterator[Fault]:
     for n, branch in enumerate(action.branches[:-1]):
         if branch.when is None:
-            yield Fault(("actions", action.name, "branches", n + 1), "前一分支没有条件，此分支永远走不到",
-                        "a branch that is never taken: the one before it has no `when`", "`when` in each branch but the last")  # fmt: skip
+            yield Fault(
+                ("actions", action.name, "branches", n + 1),
+                "前一分支没有条件，此分支永远走不到",
+                "a branch that is never taken: the one before it has no `when`",
+                "`when` in each branch but the last",
+            )
     if action.name in exploring.JOINING and (len(action.branches) > 1 or action.branches[0].when is not None):
-        yield Fault(("actions", action.name, "branches"), "并单、拆分没有分支", f"{action.name!r} takes no branches",
-                    "`effects` and `to`: what concerns several tickets has one outcome")  # fmt: skip
+        yield Fault(
+            ("actions", action.name, "branches"),
+            "并单、拆分没有分支",
+            f"{action.name!r} takes no branches",
+            "`effects` and `to`: what concerns several tickets has one outcome",
+        )
 
 
 def _branch_path(action: ActionDef, n: int) -> Path:
@@ -300,20 +359,28 @@ def _promises(flow: Workflow) -> Iterator[Fault]:
     ladders = {n for n, c in flow.clocks.items() if c.family == "enterprise" and _review_rung(c) is not None}
     for how in ("routed", "unrouted"):
         started = {arg for verb, arg in flow.opened[how].effects if verb == "start"}
-        if flow.phase(flow.opened[how].to or "") is not Phase.CLOSED and not started & ladders if flow.opened[how].to else True:
+        if (
+            flow.phase(flow.opened[how].to or "") is not Phase.CLOSED and not started & ladders
+            if flow.opened[how].to
+            else True
+        ):
             yield Fault(
-                ("open", how), "新工单没有通向一事一议的承诺时钟", "a new ticket has no promise whose ladder ends in the review",
+                ("open", how),
+                "新工单没有通向一事一议的承诺时钟",
+                "a new ticket has no promise whose ladder ends in the review",
                 "start an enterprise clock with a rung that has `propose_review`",
-            )  # fmt: skip
+            )
 
 
 def _breach(name: str, clock: ClockDef) -> Iterator[Fault]:
     breach = clock.rungs["breach"]
     if breach.to is None and not breach.effects:
         yield Fault(
-            ("clocks", name, "breach"), f"时钟 {name} 到期后无人知晓", f"the breach of {name!r} leads nowhere",
+            ("clocks", name, "breach"),
+            f"时钟 {name} 到期后无人知晓",
+            f"the breach of {name!r} leads nowhere",
             "at least `notify`, so that somebody is told",
-        )  # fmt: skip
+        )
 
 
 def _after(clock: ClockDef) -> list[tuple[int, Rung]]:
@@ -343,19 +410,31 @@ def _ladder(name: str, clock: ClockDef) -> Iterator[Fault]:
         last = after[-1][1]
         path = _rung_path(clock, last)
         if not review:
-            yield Fault(path, f"{name} 的升级阶梯没有通向一事一议", f"the ladder of {name!r} does not end in the review",
-                        "a last rung with `propose_review`, or supervision repeated after it")  # fmt: skip
+            yield Fault(
+                path,
+                f"{name} 的升级阶梯没有通向一事一议",
+                f"the ladder of {name!r} does not end in the review",
+                "a last rung with `propose_review`, or supervision repeated after it",
+            )
         elif any(not _tells_supervision(r) for _, r in rest):
             rung = next(r for _, r in rest if not _tells_supervision(r))
-            yield Fault(_rung_path(clock, rung), "一事一议之后只能是督办", f"the rung {rung.name!r} after the review is no supervision",
-                        "`notify` of the supervisor, or a supervision slip")  # fmt: skip
+            yield Fault(
+                _rung_path(clock, rung),
+                "一事一议之后只能是督办",
+                f"the rung {rung.name!r} after the review is no supervision",
+                "`notify` of the supervisor, or a supervision slip",
+            )
     grades = {"yellow": 1, "red": 2, "slip": 3}
     before = [r for r in clock.rungs.values() if r.time.kind in {"share", "before"}]
     order = [(r, arg) for r in [*before, *(r for _, r in after)] for v, arg in r.effects if v == "card"]
-    for (_, earlier), (rung, later) in zip(order, order[1:], strict=False):
+    for (_, earlier), (rung, later) in pairwise(order):
         if grades[later] < grades[earlier]:
-            yield Fault(_rung_path(clock, rung), f"{later} 牌在 {earlier} 牌之后", f"a {later} card after a {earlier} one",
-                        "yellow, then red, then the supervision slip")  # fmt: skip
+            yield Fault(
+                _rung_path(clock, rung),
+                f"{later} 牌在 {earlier} 牌之后",
+                f"a {later} card after a {earlier} one",
+                "yellow, then red, then the supervision slip",
+            )
 
 
 def _rung_path(clock: ClockDef, rung: Rung) -> Path:
@@ -378,36 +457,52 @@ def _law(name: str, clock: ClockDef) -> Iterator[Fault]:
     source = f"{law.source['zh']} / {law.source['en']}"
     for key, budget in (("budget", clock.budget), ("rework_budget", clock.rework)):
         if budget.measure is not law.limit.measure:
-            yield Fault((*path, "measure"), f"法定期限按 {law.limit.measure} 计，此处按 {budget.measure} 计",
-                        f"counted in {budget.measure}, but the law counts {law.limit.measure}", source)  # fmt: skip
+            yield Fault(
+                (*path, "measure"),
+                f"法定期限按 {law.limit.measure} 计，此处按 {budget.measure} 计",
+                f"counted in {budget.measure}, but the law counts {law.limit.measure}",
+                source,
+            )
             return
         if budget.amount > law.limit.amount:
-            yield Fault((*path, key), f"超过法定期限 {law.limit.text()}", f"longer than the law's {law.limit.text()} {law.limit.measure}",
-                        source)  # fmt: skip
+            yield Fault(
+                (*path, key),
+                f"超过法定期限 {law.limit.text()}",
+                f"longer than the law's {law.limit.text()} {law.limit.measure}",
+                source,
+            )
 
 
 def _lawful_extensions(flow: Workflow, space: Space) -> Iterator[Fault]:
     """All extensions together add no more than the law allows."""
     for kind, approval in flow.approvals.items():
-        laws = {arg: law for verb, arg in approval.approve.effects
-                if verb == "extend" and (law := flow.clocks[arg].statutory) is not None}  # fmt: skip
+        laws = {
+            arg: law
+            for verb, arg in approval.approve.effects
+            if verb == "extend" and (law := flow.clocks[arg].statutory) is not None
+        }
         for law in laws.values():
             allowed = law.extension.amount if law.extension else 0
             for asker in _askers(flow, kind):
                 most = asker.form["properties"]["days"]["maximum"] * _times_granted(flow, space, kind)
                 if most > allowed:
-                    yield Fault(("actions", asker.name, "form", "properties", "days"),
-                                f"延期合计 {most}，超过法定可延长的 {allowed}",
-                                f"extensions of {most} days together, more than the law's {allowed}",
-                                f"{law.source['zh']} / {law.source['en']}")  # fmt: skip
+                    yield Fault(
+                        ("actions", asker.name, "form", "properties", "days"),
+                        f"延期合计 {most}，超过法定可延长的 {allowed}",
+                        f"extensions of {most} days together, more than the law's {allowed}",
+                        f"{law.source['zh']} / {law.source['en']}",
+                    )
 
 
 def _times_granted(flow: Workflow, space: Space, kind: str) -> int:
     """How often an approval can be granted at most: as its requests are counted and guarded (`counters.x < n`)."""
     bounds = [
-        n for steps in space.steps for step in steps for c, n in step.counted
+        n
+        for steps in space.steps
+        for step in steps
+        for c, n in step.counted
         if step.label.kind == "action" and step.label.name in {a.name for a in _askers(flow, kind)}
-    ]  # fmt: skip
+    ]
     granted = next((arg for verb, arg in flow.approvals[kind].approve.effects if verb == "count"), None)
     guards = [a.guard.source for a in _askers(flow, kind) if a.guard is not None]
     limits = [n + 1 for g in guards for n in _below(g, granted)] if granted else []
@@ -433,22 +528,42 @@ def _four_eyes(flow: Workflow) -> Iterator[Fault]:
         missing = sorted(replies - set(action.not_by) - {name})
         if missing:
             where: Path = ("actions", name, "not_by") if action.not_by else ("actions", name)
-            yield Fault(where, f"提交人可以审核自己的答复（{missing[0]}）", f"who did {missing[0]!r} may audit his or her own work",
-                        f"not_by: {missing[0] if len(missing) == 1 else missing}")  # fmt: skip
+            yield Fault(
+                where,
+                f"提交人可以审核自己的答复（{missing[0]}）",
+                f"who did {missing[0]!r} may audit his or her own work",
+                f"not_by: {missing[0] if len(missing) == 1 else missing}",
+            )
     acting, deciding = OPERATIONS["tickets:act"], OPERATIONS["approvals:decide"]
     for name, action in flow.actions.items():
         for role in sorted(action.roles - acting):
-            yield Fault(("actions", name, "roles"), f"角色 {role} 不能办理工单", f"nobody who is {role} can act on a ticket",
-                        f"one of: {', '.join(sorted(acting))}")  # fmt: skip
+            yield Fault(
+                ("actions", name, "roles"),
+                f"角色 {role} 不能办理工单",
+                f"nobody who is {role} can act on a ticket",
+                f"one of: {', '.join(sorted(acting))}",
+            )
     for kind, approval in flow.approvals.items():
         for n, level in enumerate(approval.levels):
             for role in sorted(level.roles - deciding):
-                where = ("approvals", kind, "levels", n, "roles") if len(approval.levels) > 1 else ("approvals", kind, "roles")
-                yield Fault(where, f"角色 {role} 不能审批", f"nobody who is {role} can decide a request",
-                            f"one of: {', '.join(sorted(deciding))}")  # fmt: skip
+                where = (
+                    ("approvals", kind, "levels", n, "roles")
+                    if len(approval.levels) > 1
+                    else ("approvals", kind, "roles")
+                )
+                yield Fault(
+                    where,
+                    f"角色 {role} 不能审批",
+                    f"nobody who is {role} can decide a request",
+                    f"one of: {', '.join(sorted(deciding))}",
+                )
         if not _askers(flow, kind):
-            yield Fault(("approvals", kind), f"没有人可以提出 {kind}", f"nobody can ask for {kind!r}",
-                        f"an action with the effect `request: {kind}`")  # fmt: skip
+            yield Fault(
+                ("approvals", kind),
+                f"没有人可以提出 {kind}",
+                f"nobody can ask for {kind!r}",
+                f"an action with the effect `request: {kind}`",
+            )
 
 
 # --- what the state space shows ------------------------------------------------------------------------------------------
@@ -478,8 +593,12 @@ def _counters(flow: Workflow) -> tuple[str, ...]:
 
 def _space_faults(flow: Workflow, space: Space) -> Iterator[Fault]:
     if not space.complete:
-        yield Fault(("stages",), "流程过于复杂，无法证明", f"more than {len(space.configs)} configurations: it cannot be proved",
-                    "fewer counters, requests or clocks that conditions read")  # fmt: skip
+        yield Fault(
+            ("stages",),
+            "流程过于复杂，无法证明",
+            f"more than {len(space.configs)} configurations: it cannot be proved",
+            "fewer counters, requests or clocks that conditions read",
+        )
         return
     seen: set[tuple[Path, str]] = set()
     for fault in (*_unreached(flow, space), *_troubles(flow, space), *_configurations(flow, space)):
@@ -492,8 +611,12 @@ def _unreached(flow: Workflow, space: Space) -> Iterator[Fault]:
     reached = {c.stage for c in space.configs}
     for stage in flow.stages:
         if stage not in reached:
-            yield Fault(("stages", stage), f"环节 {stage} 永远到不了", f"the stage {stage!r} is never reached",
-                        "an action, approval or timer that leads `to` it")  # fmt: skip
+            yield Fault(
+                ("stages", stage),
+                f"环节 {stage} 永远到不了",
+                f"the stage {stage!r} is never reached",
+                "an action, approval or timer that leads `to` it",
+            )
     for name, action in flow.actions.items():
         for stage in sorted(action.stages & reached):
             if (name, stage) in space.done:
@@ -504,20 +627,31 @@ def _unreached(flow: Workflow, space: Space) -> Iterator[Fault]:
             # a guard that never holds, or people whose role can have no leg here
             where = "guard" if every and action.guard is not None else "stages"
             example = next(n for n, c in enumerate(space.configs) if c.stage == stage)
-            yield Fault(("actions", name, where), f"在环节 {stage} 没有人能够执行 {name}", f"nobody can ever do {name!r} in {stage!r}",
-                        "a role that somebody can hold there, and a guard that can hold", _told(flow, space, example))  # fmt: skip
+            yield Fault(
+                ("actions", name, where),
+                f"在环节 {stage} 没有人能够执行 {name}",
+                f"nobody can ever do {name!r} in {stage!r}",
+                "a role that somebody can hold there, and a guard that can hold",
+                _told(flow, space, example),
+            )
             if every:
                 break
 
 
 _TROUBLES = {
     "wrong": ("此步骤无法执行", "this step cannot be carried out: {0}", "effects that fit where they stand"),
-    "refused": ("到期动作可能因议定事项未完成而无法办结", "a timer closes a ticket that may have open measures of a review",
-                "a timer that leads to an open stage"),
+    "refused": (
+        "到期动作可能因议定事项未完成而无法办结",
+        "a timer closes a ticket that may have open measures of a review",
+        "a timer that leads to an open stage",
+    ),
     "twice": ("同一申请可重复提出", "{0!r} can be asked for while it is undecided", "!pending.{0} in the guard"),
-    "condition": ("条件无法计算", "the condition cannot be computed: {0}",
-                  "has(form.…) first for a field that may be left out; a clock that has run"),
-}  # fmt: skip
+    "condition": (
+        "条件无法计算",
+        "the condition cannot be computed: {0}",
+        "has(form.…) first for a field that may be left out; a clock that has run",
+    ),
+}
 
 
 def _troubles(flow: Workflow, space: Space) -> Iterator[Fault]:
@@ -529,8 +663,13 @@ def _troubles(flow: Workflow, space: Space) -> Iterator[Fault]:
                 path = ("actions", trouble.label.name, "guard")
             else:
                 path = (*path, "when")
-        yield Fault(path, f"{zh}：{trouble.detail}" if trouble.detail else zh, en.format(trouble.detail),
-                    expected.format(trouble.detail), _told(flow, space, trouble.at))  # fmt: skip
+        yield Fault(
+            path,
+            f"{zh}：{trouble.detail}" if trouble.detail else zh,
+            en.format(trouble.detail),
+            expected.format(trouble.detail),
+            _told(flow, space, trouble.at),
+        )
 
 
 def _configurations(flow: Workflow, space: Space) -> Iterator[Fault]:
@@ -538,30 +677,55 @@ def _configurations(flow: Workflow, space: Space) -> Iterator[Fault]:
     if forgotten is not None:
         stage = space.configs[forgotten].stage
         _, label = space.came_by[forgotten]
-        yield Fault(_path_of(flow, label), f"未办结的工单没有任何时钟在走（{stage}）",
-                    f"an open ticket without a running clock, in {stage!r}",
-                    "a clock that is started here, or a pause with a cap", _told(flow, space, forgotten))  # fmt: skip
+        yield Fault(
+            _path_of(flow, label),
+            f"未办结的工单没有任何时钟在走（{stage}）",
+            f"an open ticket without a running clock, in {stage!r}",
+            "a clock that is started here, or a pause with a cap",
+            _told(flow, space, forgotten),
+        )
     for n in range(len(space.configs)):
-        left = [t.name for t, state in zip(space.bones.clocks, space.configs[n].clocks, strict=True)
-                if state in exploring.OPEN] if not space.open(n) else []  # fmt: skip
+        left = (
+            [
+                t.name
+                for t, state in zip(space.bones.clocks, space.configs[n].clocks, strict=True)
+                if state in exploring.OPEN
+            ]
+            if not space.open(n)
+            else []
+        )
         if left:
-            yield Fault(_path_of(flow, space.came_by[n][1]), f"已办结的工单仍有时钟 {left[0]}", f"a closed ticket whose clock {left[0]!r} is open",
-                        "no clock is started where the ticket is closed", _told(flow, space, n))  # fmt: skip
+            yield Fault(
+                _path_of(flow, space.came_by[n][1]),
+                f"已办结的工单仍有时钟 {left[0]}",
+                f"a closed ticket whose clock {left[0]!r} is open",
+                "no clock is started where the ticket is closed",
+                _told(flow, space, n),
+            )
             break
     stuck = _stuck(space)
     if stuck:
-        n = stuck[0]
+        n = _deepest(space, stuck)
         stage = space.configs[n].stage
-        yield Fault(("stages", stage), f"环节 {stage} 可能没有出路，工单无法办结", f"a dead end in {stage!r}: from here no closed stage can be reached",
-                    "an action, approval or timer that always leads on", _told(flow, space, n))  # fmt: skip
+        yield Fault(
+            ("stages", stage),
+            f"环节 {stage} 可能没有出路，工单无法办结",
+            f"a dead end in {stage!r}: from here no closed stage can be reached",
+            "an action, approval or timer that always leads on",
+            _told(flow, space, n),
+        )
     looping = _looping(space)
     if looping is not None and forgotten is None:
         n, cycle = looping
         label = _culprit(space, cycle)
         round_ = tuple(_step(flow, step.label) for step in cycle)
-        yield Fault(_path_of(flow, label), "循环没有上限", "a loop without a limit: it can go round for ever, each promise kept",
-                    "a counter in the guard (counters.… < n) that this step counts, or a clock that runs on through it",
-                    (*_told(flow, space, n), *round_))  # fmt: skip
+        yield Fault(
+            _path_of(flow, label),
+            "循环没有上限",
+            "a loop without a limit: it can go round for ever, each promise kept",
+            "a counter in the guard (counters.… < n) that this step counts, or a clock that runs on through it",
+            (*_told(flow, space, n), *round_),
+        )
 
 
 def _forgotten(space: Space) -> int | None:
@@ -591,6 +755,16 @@ def _stuck(space: Space) -> list[int]:
     return [n for n in range(len(space.configs)) if n not in good]
 
 
+def _deepest(space: Space, stuck: Sequence[int]) -> int:
+    """Of the stuck configurations the nearest that is stuck by its own stage: nothing certain leads out of it."""
+    left = {
+        space.configs[n].stage
+        for n in stuck
+        if any(space.configs[t].stage != space.configs[n].stage for move in space.certain[n] for ts in move for t in ts)
+    }
+    return next((n for n in stuck if space.configs[n].stage not in left), stuck[0])
+
+
 # --- loops -----------------------------------------------------------------------------------------------------------------
 
 
@@ -602,10 +776,14 @@ def _unlimited(space: Space) -> list[list[exploring.Step]]:
     reset = {"callback_attempts"}
     rounds_limited = all(
         any(c not in reset for c, _ in step.counted)
-        for steps in space.steps for step in steps if _new_round(space, step)
-    )  # fmt: skip
+        for steps in space.steps
+        for step in steps
+        if _new_round(space, step)
+    )
     trusted = reset if rounds_limited else set()
-    return [[s for s in steps if not any(c not in reset or c in trusted for c, _ in s.counted)] for steps in space.steps]
+    return [
+        [s for s in steps if not any(c not in reset or c in trusted for c, _ in s.counted)] for steps in space.steps
+    ]
 
 
 def _new_round(space: Space, step: exploring.Step) -> bool:
@@ -725,7 +903,8 @@ def _one_round(nodes: list[int], inside: Sequence[tuple[int, exploring.Step]]) -
 def _culprit(space: Space, cycle: Sequence[exploring.Step]) -> Label:
     """The step of a loop that is most likely to lack its counter: one that gives time, by hand."""
     by_hand = [s for s in cycle if s.label.kind in {"action", "approval"}]
-    granting = [s for s in by_hand if s.granted]
+    promises = {t.name for t in space.bones.clocks if t.family == "enterprise"}
+    granting = [s for s in by_hand if s.begun & promises] or [s for s in by_hand if s.granted]
     return (granting or by_hand or list(cycle))[0].label
 
 
@@ -764,6 +943,7 @@ def _times(space: Space, flow: Workflow) -> dict[str, int]:
         first = any(arg == name for b in flow.opened.values() for verb, arg in b.effects if verb == "start")
         by_counter: dict[str, int] = {}
         once = 0
+        carried: dict[int, bool] = {}
         for n, steps in enumerate(space.steps):
             for step in steps:
                 if name not in step.begun:
@@ -772,7 +952,12 @@ def _times(space: Space, flow: Workflow) -> dict[str, int]:
                 if own:
                     most, counter = min(own)
                     by_counter[counter] = max(by_counter.get(counter, 0), most)
-                elif name in audits or of[n] != of[step.target] or not _carried(space, edges, of, of[n], name):
+                else:
+                    inside = name not in audits and of[n] == of[step.target]
+                    if inside and of[n] not in carried:
+                        carried[of[n]] = _carried(space, edges, of, of[n], name)
+                    if inside and carried[of[n]]:
+                        continue
                     once = 1
                     for division, counter, most in divisions:
                         if reach[of[division.target]] >> of[n] & 1:
@@ -813,7 +998,9 @@ def _reachable(edges: Sequence[Sequence[exploring.Step]], of: Sequence[int]) -> 
     return reach
 
 
-def _carried(space: Space, edges: Sequence[Sequence[exploring.Step]], of: Sequence[int], component: int, name: str) -> bool:
+def _carried(
+    space: Space, edges: Sequence[Sequence[exploring.Step]], of: Sequence[int], component: int, name: str
+) -> bool:
     """Whether another clock runs through the whole loop, so that beginning this one in it gives no time."""
     nodes = [n for n in range(len(of)) if of[n] == component]
     through = set.intersection(*(_open_in(space, n, exploring.OPEN) for n in nodes))
@@ -858,9 +1045,16 @@ def _favours(flow: Workflow, space: Space, covering: frozenset[str]) -> Iterator
             if verb == "pause" and set(arg["clocks"]) & covering:
                 yield kind, times, flow.clocks[arg.get("cap", "pause_cap")].budget
         if set(approval.delays) & covering:
-            asked = max([n for steps in space.steps for s in steps for c, n in s.counted
-                         if s.label.kind == "action" and s.label.name in {a.name for a in _askers(flow, kind)}],
-                        default=1)  # fmt: skip
+            asked = max(
+                [
+                    n
+                    for steps in space.steps
+                    for s in steps
+                    for c, n in s.counted
+                    if s.label.kind == "action" and s.label.name in {a.name for a in _askers(flow, kind)}
+                ],
+                default=1,
+            )
             yield approval.clock, asked * len(approval.levels), flow.clocks[approval.clock].budget
 
 
@@ -872,11 +1066,15 @@ def _told(flow: Workflow, space: Space, n: int) -> tuple[str, ...]:
 
 
 _REVIEW_WORDS = {
-    "propose": "提请一事一议 propose a review", "accepted": "初审通过 the review is accepted",
-    "refused": "不予上会 the review is refused", "withdrawn": "撤回议题 the review is withdrawn",
-    "decide": "议定 the review decides", "completed": "议定事项完成 the last measure is struck off",
-    "request_opinions": "征求意见 opinions are asked for", "give_opinion": "提交意见 an opinion is given",
-}  # fmt: skip
+    "propose": "提请一事一议 propose a review",
+    "accepted": "初审通过 the review is accepted",
+    "refused": "不予上会 the review is refused",
+    "withdrawn": "撤回议题 the review is withdrawn",
+    "decide": "议定 the review decides",
+    "completed": "议定事项完成 the last measure is struck off",
+    "request_opinions": "征求意见 opinions are asked for",
+    "give_opinion": "提交意见 an opinion is given",
+}
 
 
 def _step(flow: Workflow, label: Label) -> str:
@@ -910,4 +1108,4 @@ def _path_of(flow: Workflow, label: Label) -> Path:
                 return ("clocks", label.name, *where)
         return ("clocks", label.name)
     step = {"decide": "decided", "propose": "proposed"}.get(label.name, label.name)
-    return ("review", step, label.branch) if step in flow.review and flow.review[step] else ("review",)
+    return ("review", step, label.branch) if flow.review.get(step) else ("review",)

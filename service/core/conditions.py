@@ -137,12 +137,11 @@ class Choice:
         by_fate: list[tuple[Mapping[Read, Any], frozenset[int]]] = []
         broken: list[Broken] = []
         for fate in self._fates:
-            context = _context({**known, **fate})
-            allowed = self._holds(self._guard, context, {}, None, broken)
+            values = {**known, **fate}
             taken = set()
-            for form in self._forms if allowed else ():
+            for form in self._forms if _holds(self._guard, values, {}, None, broken) else ():
                 for n, when in enumerate(self._whens):
-                    if self._holds(when, context, form, n, broken):
+                    if _holds(when, values, form, n, broken):
                         taken.add(n)
                         break
                 if len(taken) == len(everything):
@@ -150,24 +149,42 @@ class Choice:
             by_fate.append((fate, frozenset(taken)))
         return Outcomes(tuple(by_fate), tuple(dict.fromkeys(broken)))
 
-    def _holds(
-        self, source: str | None, context: dict[str, Any], form: Mapping[str, Any], branch: int | None,
-        broken: list[Broken],
-    ) -> bool:  # fmt: skip
-        if source is None:
-            return True
-        try:
-            return bool(_program(source).execute({**context, "form": dict(form)}))
-        except KeyError as error:
-            broken.append(Broken(branch, f"it reads {error.args[0]!r}, which need not be there"))
-        except (TypeError, ValueError):
-            broken.append(Broken(branch, "it compares values of different kinds"))
-        return False
+
+def _holds(
+    source: str | None, values: Mapping[Read, Any], form: Mapping[str, Any], branch: int | None, broken: list[Broken]
+) -> bool:
+    if source is None:
+        return True
+    read = tuple((r, _frozen(form.get(r[1])) if r[0] == "form" else values[r]) for r in _reads(source))
+    held = _came_to(source, read)
+    if isinstance(held, str):
+        broken.append(Broken(branch, held))
+    return held is True
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(v) for v in value) if isinstance(value, list) else value
+
+
+@cache
+def _reads(source: str) -> tuple[Read, ...]:
+    return tuple(sorted(shape(source).reads))
+
+
+@lru_cache(maxsize=1 << 16)
+def _came_to(source: str, read: tuple[tuple[Read, Any], ...]) -> bool | str:
+    """Whether the condition holds of what it reads (None: not there), or why that cannot be said."""
+    try:
+        return bool(_program(source).execute(_context(dict(read))))
+    except KeyError as error:
+        return f"it reads {error.args[0]!r}, which need not be there"
+    except (TypeError, ValueError):
+        return "it compares values of different kinds"
 
 
 def _context(values: Mapping[Read, Any]) -> dict[str, Any]:
     context: dict[str, Any] = {
-        root: {} for root in ("ticket", "leg", "legs", "counters", "pending", "clocks", "review")
+        root: {} for root in ("form", "ticket", "leg", "legs", "counters", "pending", "clocks", "review")
     }
     for path, value in values.items():
         if value is None:
@@ -175,7 +192,7 @@ def _context(values: Mapping[Read, Any]) -> dict[str, Any]:
         inner = context
         for key in path[:-1]:
             inner = inner.setdefault(key, {})
-        inner[path[-1]] = value
+        inner[path[-1]] = list(value) if isinstance(value, tuple) else value
     return context
 
 
@@ -222,9 +239,7 @@ def _filled(schema: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, A
     return {**{n: sample(s) for n, s in fields.items()}, **{n: sample(fields.get(n, {})) for n in chosen}}
 
 
-def _ways(
-    schema: Mapping[str, Any], required: bool, texts: frozenset[str], numbers: frozenset[int]
-) -> list[Any]:
+def _ways(schema: Mapping[str, Any], required: bool, texts: frozenset[str], numbers: frozenset[int]) -> list[Any]:
     ways: list[Any] = [] if required else [None]
     if "enum" in schema:
         named = [v for v in schema["enum"] if v in texts or v in numbers]
@@ -237,7 +252,7 @@ def _ways(
         return ways + [n for n in numbers_around(numbers | {least}, least) if most is None or n <= most]
     if kind == "array":
         return [*ways, sample(schema)]
-    return ways + [*texts_of(texts)]
+    return [*ways, *texts_of(texts)]
 
 
 def sample(schema: Mapping[str, Any]) -> Any:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path as FilePath
 from typing import Any
 
 import cel
@@ -37,7 +37,7 @@ from service.core.language import (
     WorkflowDoc,
 )
 from service.core.model import Phase, Role
-from service.core.yaml_files import line_of, read_yaml
+from service.core.yaml_files import depth_of, line_of, read_yaml
 
 CONTEXT = frozenset({"form", "ticket", "leg", "legs", "counters", "pending", "clocks", "review"})
 """What a condition may read (`Draft.context` provides it)."""
@@ -153,8 +153,26 @@ class Workflow:
 # --- reading files ---------------------------------------------------------------------------------------------
 
 
-def read_workflows(folder: Path) -> dict[str, dict[str, Any]]:
-    """All workflow files under `folder`/city and `folder`/departments, with `extends` resolved, as plain data."""
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A workflow as its file gives it. `files`: its own, then those that it extends, nearest first."""
+
+    key: str
+    parent: str | None
+    abstract: bool
+    files: tuple[FilePath, ...]
+    plain: Mapping[str, Any]
+    flow: Workflow
+
+    def error(self, error: DefinitionError, own: bool = False) -> DefinitionError:
+        """The error with the file and line that say most of its path; `own`: of the file itself in any case."""
+        files = self.files[:1] if own else self.files
+        file = max(files, key=lambda f: depth_of(f, error.path))  # of equals the nearest
+        return DefinitionError(error.detail, error.path, file.name, line_of(file, error.path), error.steps)
+
+
+def read_workflows(folder: FilePath) -> dict[str, Source]:
+    """All workflow files under `folder`/city and `folder`/departments, with `extends` resolved, by key."""
     files = {}
     calendars = {path.name: read_yaml(path) for path in sorted((folder / "calendars").glob("*.yaml"))}
     known = {c["key"] for c in calendars.values() if isinstance(c, dict) and "key" in c}
@@ -166,21 +184,29 @@ def read_workflows(folder: Path) -> dict[str, dict[str, Any]]:
             raise DefinitionError(f"the key {data['key']!r} is used twice", ("key",), path.name, line_of(path, ["key"]))
         files[data["key"]] = (path, data)
     merged = {}
-    for key, (path, _) in files.items():
+    for key, (path, data) in files.items():
         plain = _resolve(key, files, ())
         try:
-            compile_workflow(plain)
+            flow = compile_workflow(plain)
         except DefinitionError as error:
             raise DefinitionError(error.detail, error.path, path.name, line_of(path, error.path)) from None
         if plain["calendar"] not in known:
             expected = f"there is no calendar {plain['calendar']!r}; there are: {', '.join(sorted(known))}"
             raise DefinitionError(expected, ("calendar",), path.name, line_of(path, ["calendar"]))
-        if not plain.get("abstract"):
-            merged[key] = plain
+        chain, parent = [path], data.get("extends")
+        while parent is not None:
+            chain.append(files[parent][0])
+            parent = files[parent][1].get("extends")
+        merged[key] = Source(key, data.get("extends"), bool(plain.get("abstract")), tuple(chain), plain, flow)
     return merged
 
 
-def _resolve(key: str, files: Mapping[str, tuple[Path, Any]], seen: tuple[str, ...]) -> dict[str, Any]:
+def extended(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """An overlay laid over the plain data that it extends."""
+    return _merge({k: v for k, v in base.items() if k != "abstract"}, {k: v for k, v in over.items() if k != "extends"})
+
+
+def _resolve(key: str, files: Mapping[str, tuple[FilePath, Any]], seen: tuple[str, ...]) -> dict[str, Any]:
     path, data = files[key]
     parent = data.get("extends")
     if parent is None:
@@ -189,9 +215,7 @@ def _resolve(key: str, files: Mapping[str, tuple[Path, Any]], seen: tuple[str, .
         raise DefinitionError("`extends` goes round in a circle", ("extends",), path.name, line_of(path, ["extends"]))
     if parent not in files:
         raise DefinitionError(f"there is no workflow {parent!r}", ("extends",), path.name, line_of(path, ["extends"]))
-    base = _resolve(parent, files, (*seen, key))
-    base.pop("abstract", None)
-    return _merge(base, {k: v for k, v in data.items() if k != "extends"})
+    return extended(_resolve(parent, files, (*seen, key)), data)
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -207,9 +231,9 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
-def read_calendars(folder: Path) -> dict[str, dict[str, Any]]:
+def read_calendars(folder: FilePath) -> dict[str, dict[str, Any]]:
     """All calendars under `folder`/calendars: `holidays` files merged in as `years`, overlays laid over their base."""
-    given: dict[str, tuple[Path, dict[str, Any]]] = {}
+    given: dict[str, tuple[FilePath, dict[str, Any]]] = {}
     for path in sorted((folder / "calendars").glob("*.yaml")):
         data = read_yaml(path)
         holidays = data.pop("holidays", None)
@@ -381,6 +405,9 @@ def _action(name: str, doc: ActionDoc, flow: WorkflowDoc) -> ActionDef:
     else:
         stages = frozenset(doc.stages)
     form = {"type": "object", "additionalProperties": False, **doc.form}
+    reference = _reference(doc.form)
+    if reference is not None:
+        raise DefinitionError(f"a form refers to nothing else: {reference!r} is not read", (*path, "form"))
     try:
         validator = _validator(json.dumps(form, sort_keys=True))
     except (SchemaError, ValueError) as error:
@@ -407,6 +434,21 @@ def _action(name: str, doc: ActionDoc, flow: WorkflowDoc) -> ActionDef:
     )
 
 
+def _reference(schema: Any) -> str | None:
+    """The first key of a form that would lead out of it or back into it (`$ref` and its like)."""
+    todo = [schema]
+    while todo:
+        item = todo.pop()
+        if isinstance(item, Mapping):
+            found = next((k for k in item if isinstance(k, str) and k.startswith("$")), None)
+            if found is not None:
+                return found
+            todo += item.values()
+        elif isinstance(item, list):
+            todo += item
+    return None
+
+
 @lru_cache(maxsize=1024)
 def _validator(form: str) -> Draft202012Validator:
     """Of a form as JSON: workflows that extend one another share most of theirs. Raises SchemaError."""
@@ -425,9 +467,7 @@ def _approval(kind: str, doc: ApprovalDoc) -> ApprovalDef:
         for n, level in enumerate(doc.levels)
     ] or [Level(_text(doc.title), frozenset(doc.roles), None)]
     if levels[0].when is not None:
-        raise DefinitionError(
-            "the first level decides every request: it has no `when`", (*path, "levels", 0, "when")
-        )
+        raise DefinitionError("the first level decides every request: it has no `when`", (*path, "levels", 0, "when"))
     return ApprovalDef(kind, _text(doc.title), tuple(levels), doc.clock, tuple(doc.delays), approve, deny)
 
 

@@ -46,6 +46,8 @@ class Act(NamedTuple):
     guard: str | None
     ways: tuple[Way, ...]
     form: str | None
+    anywhere: bool
+    """Done in every open stage (a withdrawal), or to several tickets (a merge): no way out of a stage of its own."""
 
 
 class Timer(NamedTuple):
@@ -117,16 +119,21 @@ def structure(flow: Workflow, clocks: frozenset[str]) -> Bones:
         ways = tuple(_way(b, clocks, str(n), "act") for n, b in enumerate(branches))
         form = json.dumps(action.form, sort_keys=True) if any(w.when for w in ways) else None
         roles = tuple(sorted(action.roles))
-        acts.append(Act(action.name, tuple(sorted(action.stages)), roles, _source(action.guard), ways, form))
+        anywhere = action.everywhere or action.name in JOINING
+        acts.append(Act(action.name, tuple(sorted(action.stages)), roles, _source(action.guard), ways, form, anywhere))
     return Bones(
         stages=tuple((name, str(phase)) for name, (phase, _) in flow.stages.items()),
         clocks=tuple(timers),
         acts=tuple(acts),
         rulings=tuple(
             Ruling(
-                a.kind, a.clock, a.delays, tuple(level.when is not None for level in a.levels),
-                _way(a.approve, clocks, "approve", "ruling"), _way(a.deny, clocks, "deny", "ruling"),
-            )  # fmt: skip
+                a.kind,
+                a.clock,
+                a.delays,
+                tuple(level.when is not None for level in a.levels),
+                _way(a.approve, clocks, "approve", "ruling"),
+                _way(a.deny, clocks, "deny", "ruling"),
+            )
             for a in flow.approvals.values()
         ),
         opened=tuple(_way(b, clocks, how, "open") for how, b in flow.opened.items()),
@@ -429,7 +436,7 @@ class Machine:
             for together in current:
                 made = [self._apply(verb, arg, c, moment) for c in together]
                 if any(len(m) > 1 for m in made):
-                    following += [[c for c in one] for m in made for one in m]
+                    following += [list(one) for m in made for one in m]
                 else:
                     following.append([c for m in made for c in m[0]])
             current = following
@@ -444,7 +451,7 @@ class Machine:
     def _apply(self, verb: str, arg: Any, config: Config, moment: _Moment) -> Alternatives:
         handler = getattr(self, f"_do_{verb}")
         made = handler(config, arg, moment)
-        return [[made]] if isinstance(made, Config) else made  # type: ignore[no-any-return]
+        return [[made]] if isinstance(made, Config) else made
 
     def _set(self, config: Config, clock: int, state: int) -> Config:
         timer = self.bones.clocks[clock]
@@ -647,7 +654,7 @@ class Machine:
 
 
 @lru_cache(maxsize=256)
-def explore(bones: Bones, counters: tuple[str, ...] = (), most: int = 20_000) -> Space:
+def explore(bones: Bones, counters: tuple[str, ...] = (), most: int = 5_000) -> Space:
     """Everything that can be reached, breadth first, so that the first way found is a shortest one.
 
     `counters` are told apart; all others are fate. Stops after `most` configurations (`complete` says so).
@@ -764,7 +771,7 @@ class _Exploration:
                     results[b] = self._take(n, config, act.ways[b], label, _Moment(leg[0]), bounds)
                     if results[b]:
                         self.space.done.add((act.name, config.stage))
-                if leg[0] != CO or self.machine.co_tracked:
+                if not act.anywhere and (leg[0] != CO or self.machine.co_tracked):
                     self._always(n, [(branches, results) for _, branches in outcomes.by_fate])
 
     def _always(self, n: int, fates: Sequence[tuple[frozenset[int], Mapping[int, list[frozenset[int]]]]]) -> None:
@@ -778,7 +785,7 @@ class _Exploration:
             demanded.add(frozenset(t for way in ways if len(way) == 1 for t in way[0]) or ways[0][0])
             if all(len(way) > 1 for way in ways):
                 demanded.update(ways[0])
-        if demanded and not all(n in targets for targets in demanded):
+        if demanded and any(targets != {n} for targets in demanded):
             self.space.certain[n].append(tuple(demanded))
 
     def _rule(self, n: int, config: Config, ruling: Ruling) -> None:
@@ -834,7 +841,9 @@ class _Exploration:
                 label = Label("review", "decide", "postpone")
                 anew = machine._set(config, machine.clock["review_decision"], RUNNING)
                 target = self._reach(anew, n, label)
-                self.space.steps[n].append(Step(label, target, frozenset({"review_decision"}), frozenset(), ((POSTPONED, 1),)))
+                self.space.steps[n].append(
+                    Step(label, target, frozenset({"review_decision"}), frozenset(), ((POSTPONED, 1),))
+                )
             if "review_opinion" in machine.clock:
                 label = Label("review", "request_opinions", "")
                 asked = machine._set(config, machine.clock["review_opinion"], RUNNING)
@@ -906,7 +915,7 @@ class _Exploration:
                 results.append(frozenset({self._reach(config, n, label)}))
             else:
                 results += self._take(n, config, way, label._replace(branch=int(way.name)), _Moment())
-        if results and not any(n in targets for targets in results):
+        if results and {n} not in results:
             self.space.certain[n].append(tuple(results))
 
     def _timers(self, n: int, config: Config) -> None:
@@ -950,7 +959,7 @@ class _Exploration:
                 return
         results = self._take(n, fired, way, label, _Moment(leg))
         waiting = any(timer.name in r.delays and config.pending[k][0] for k, r in enumerate(self.space.bones.rulings))
-        if results and way.kind == "due" and always and not waiting and not any(n in t for t in results):
+        if results and way.kind == "due" and always and not waiting and {n} not in results:
             self.space.certain[n].append(tuple(results))
 
 
@@ -1027,5 +1036,3 @@ def _state_of(ticket: Ticket, timer: Timer, of_co_handler: bool, machine: Machin
     if timer.family == "enterprise" and any(c.cycle == ticket.round for c in own):
         return ENDED
     return OFF
-
-

@@ -418,9 +418,7 @@ def _closing(case: Case) -> Iterator[str]:
 
 def _requests(case: Case) -> Iterator[str]:
     decided = Counter(
-        (e["data"]["approval"], str(e["type"]).partition(".")[2])
-        for e in case.events
-        if e["type"] in DECIDED
+        (e["data"]["approval"], str(e["type"]).partition(".")[2]) for e in case.events if e["type"] in DECIDED
     )
     kept = Counter((a.id, a.state) for a in case.ticket.approvals if a.state in {"approved", "denied"})
     if decided != kept:
