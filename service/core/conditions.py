@@ -70,9 +70,13 @@ class Outcomes:
 
     by_fate: tuple[tuple[Mapping[Read, Any], frozenset[int]], ...]
     broken: tuple[Broken, ...]
+    possible: tuple[int, ...]
+    """Every branch that can be taken in some course of fate."""
 
-    def possible(self) -> frozenset[int]:
-        return frozenset().union(*(branches for _, branches in self.by_fate))
+
+def _outcomes(by_fate: list[tuple[Mapping[Read, Any], frozenset[int]]], broken: Iterable[Broken]) -> Outcomes:
+    possible = frozenset[int]().union(*(branches for _, branches in by_fate))
+    return Outcomes(tuple(by_fate), tuple(dict.fromkeys(broken)), tuple(sorted(possible)))
 
 
 def whole_shape(sources: Iterable[str]) -> Shape:
@@ -133,7 +137,7 @@ class Choice:
     def _compute(self, known: Mapping[Read, Any]) -> Outcomes:
         everything = frozenset(range(len(self._whens)))
         if self.opaque:
-            return Outcomes((({}, everything), ({}, frozenset())), ())
+            return _outcomes([({}, everything), ({}, frozenset())], ())
         by_fate: list[tuple[Mapping[Read, Any], frozenset[int]]] = []
         broken: list[Broken] = []
         for fate in self._fates:
@@ -147,7 +151,7 @@ class Choice:
                 if len(taken) == len(everything):
                     break
             by_fate.append((fate, frozenset(taken)))
-        return Outcomes(tuple(by_fate), tuple(dict.fromkeys(broken)))
+        return _outcomes(by_fate, broken)
 
 
 def _holds(

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from service.core.conditions import Choice, Read, Shape, choice, numbers_around, shape, texts_of, whole_shape
+from service.core.conditions import Choice, Outcomes, Read, Shape, choice, numbers_around, shape, texts_of, whole_shape
 from service.core.definitions import Branch, Rung, Workflow
 from service.core.model import Phase, Role, Ticket
 
@@ -110,7 +110,7 @@ def structure(flow: Workflow, clocks: frozenset[str]) -> Bones:
         moving = tuple(w for w in rungs if w.kind == "due" or _moves(w))
         late = any(_moves(w) for w in moving if w.kind in {"due", "after"})
         graded = late or any(r[0] == "clocks" and r[1] == clock.name and r[2:] != ("open",) for r in read)
-        graded = graded or (clock.name.startswith("co_") and any(r[0] == "legs" for r in read))
+        graded = graded or (clock.name.startswith("co_") and any(r[0] == "legs" and r[1] != "waiting" for r in read))
         continues = "continue" in {clock.rounds, clock.reopened, clock.reopened_late}
         timers.append(Timer(clock.name, clock.family, continues, moving, graded))
     acts = []
@@ -357,6 +357,10 @@ class Machine:
         self.review_choices = {step: self._choice(None, tuple(w.when for w in ws)) for step, ws in bones.review}
         co = [t.name for t in bones.clocks if t.family == "assignment" and t.name.startswith("co_")]
         self.co_clocks = [self.clock[name] for name in co]
+        moving = any(_moves(w) for t in bones.clocks if t.name in co for w in t.rungs)
+        told = {r[1] for r in reads if r[0] == "legs"} - {"waiting"} or self.clocks_read & set(co)
+        self.co_coarse = not (moving or told)
+        """Whether it matters only if a co-handler is waited for: those that replied or are late count as none."""
         self.co_tracked = bool(co) or any(r[0] == "legs" for r in reads)
         self.lead_clocks = [n for n, t in enumerate(bones.clocks) if t.family == "assignment" and t.name not in co]
 
@@ -425,6 +429,12 @@ class Machine:
         if read[2:] == ("open",):
             return state in OPEN
         return state in {LATE, PAUSED_LATE, HELD_LATE} if read[2:] == ("breached",) else _NAMES[state]
+
+    def coarse(self, config: Config) -> Config:
+        if not self.co_coarse or config.co == WAITING:
+            return config
+        clocks = tuple(OFF if n in self.co_clocks else s for n, s in enumerate(config.clocks))
+        return config._replace(co=NONE, clocks=clocks)
 
     # -- effects -----------------------------------------------------------------------------------------------------
 
@@ -667,6 +677,7 @@ class _Exploration:
         self.machine = Machine(bones, counters)
         self.space = Space(bones, counters)
         self.most, self.queue = most, deque[int]()
+        self.bounds: dict[tuple[Any, ...], dict[str, int]] = {}
 
     def done(self) -> Space:
         machine, space = self.machine, self.space
@@ -690,6 +701,7 @@ class _Exploration:
         return space
 
     def _reach(self, config: Config, origin: int, label: Label) -> int:
+        config = self.machine.coarse(config)
         n = self.space.index.get(config)
         if n is None:
             n = self.space.index[config] = len(self.space.configs)
@@ -745,7 +757,7 @@ class _Exploration:
         if role != Role.HANDLER:
             return [(NOBODY, "")]
         legs = [(LEAD, _LEG[config.leg])] if config.leg != NO_LEG else []
-        if not self.machine.co_tracked:
+        if not self.machine.co_tracked or (self.machine.co_coarse and config.co == NONE):
             return [*legs, (CO, "pending"), (CO, "submitted")]
         if config.co in {WAITING, SOME_LATE}:
             legs += [(CO, "pending")]
@@ -765,14 +777,26 @@ class _Exploration:
                     label = Label("action", act.name, "guard" if broken.branch is None else "", broken.branch or 0)
                     self.space.troubles.append(Trouble("condition", broken.reason, label, n))
                 results: dict[int, list[frozenset[int]]] = {}
-                for b in sorted(outcomes.possible()):
-                    label = Label("action", act.name, leg[0], b, role)
-                    bounds = {} if choice.opaque else _bounds(act.ways[b], b, outcomes)
-                    results[b] = self._take(n, config, act.ways[b], label, _Moment(leg[0]), bounds)
+                for b in outcomes.possible:
+                    way = act.ways[b]
+                    if not way.effects and way.to is None:
+                        results[b] = [frozenset({n})]
+                    else:
+                        label = Label("action", act.name, leg[0], b, role)
+                        bounds = self._bounds(act, b, values, outcomes) if not choice.opaque else None
+                        results[b] = self._take(n, config, way, label, _Moment(leg[0]), bounds)
                     if results[b]:
                         self.space.done.add((act.name, config.stage))
-                if not act.anywhere and (leg[0] != CO or self.machine.co_tracked):
+                if not results:
+                    continue
+                if not act.anywhere and (leg[0] != CO or config.co != NONE):
                     self._always(n, [(branches, results) for _, branches in outcomes.by_fate])
+
+    def _bounds(self, act: Act, branch: int, values: tuple[Any, ...], outcomes: Outcomes) -> dict[str, int]:
+        key = (act.name, branch, values)
+        if key not in self.bounds:
+            self.bounds[key] = _bounds(act.ways[branch], branch, outcomes)
+        return self.bounds[key]
 
     def _always(self, n: int, fates: Sequence[tuple[frozenset[int], Mapping[int, list[frozenset[int]]]]]) -> None:
         """A move that is possible whatever fate has done: for each course of it, where it can lead."""
@@ -817,7 +841,7 @@ class _Exploration:
             made = self.machine.run(way, config, _Moment(leg, kind))
         except (_Impossible, _Wrong):
             return []
-        return [frozenset(self.space.index[c] for c in together) for together in made]
+        return [frozenset(self.space.index[self.machine.coarse(c)] for c in together) for together in made]
 
     def _review(self, n: int, config: Config) -> None:
         machine, phase = self.machine, self.space.phase(n)
@@ -903,7 +927,7 @@ class _Exploration:
             self.space.troubles.append(
                 Trouble("condition", broken.reason, Label("review", step, "", broken.branch or 0), n)
             )
-        ways: list[Way | None] = [self.machine.review[step][b] for b in sorted(outcomes.possible())]
+        ways: list[Way | None] = [self.machine.review[step][b] for b in outcomes.possible]
         return ways + ([None] if any(not branches for _, branches in outcomes.by_fate) else [])
 
     def _docket(self, n: int, config: Config, step: str, what: str) -> None:
@@ -929,7 +953,8 @@ class _Exploration:
                 leg = CO if m in machine.co_clocks else LEAD
             for way in timer.rungs:
                 late = state == LATE
-                if way.kind == "due" and (late or not (timer.graded or _moves(way))):
+                waited_for = m in machine.co_clocks and config.co == WAITING
+                if way.kind == "due" and (late or not (timer.graded or waited_for or _moves(way))):
                     continue
                 if way.kind == "after" and timer.graded and not late:
                     continue
@@ -955,7 +980,7 @@ class _Exploration:
             always = all(branches for _, branches in outcomes.by_fate)
             if not always:
                 self._plain(n, fired, label)
-            if not outcomes.possible():
+            if not outcomes.possible:
                 return
         results = self._take(n, fired, way, label, _Moment(leg))
         waiting = any(timer.name in r.delays and config.pending[k][0] for k, r in enumerate(self.space.bones.rulings))
@@ -967,7 +992,7 @@ def _flat(alternatives: Alternatives) -> list[Config]:
     return [config for together in alternatives for config in together]
 
 
-def _bounds(way: Way, branch: int, outcomes: Any) -> dict[str, int]:
+def _bounds(way: Way, branch: int, outcomes: Outcomes) -> dict[str, int]:
     """How often a branch that counts is possible at most, by each counter that it counts and is held to."""
     out = {}
     for name in {arg if verb == "count" else "ticket.round" for verb, arg in way.effects
@@ -1002,7 +1027,7 @@ def config_of(ticket: Ticket, bones: Bones, counters: tuple[str, ...] = ()) -> C
     )  # fmt: skip
     for n, timer in enumerate(bones.clocks):
         config = machine._set(config, n, _state_of(ticket, timer, n in machine.co_clocks, machine))
-    return config
+    return machine.coarse(config)
 
 
 def _co_of(ticket: Ticket, machine: Machine) -> int:
