@@ -863,11 +863,13 @@ def _loop_in(
             continue
         through = set.intersection(*(_open_in(space, n, holding) for n in nodes))
         if not through - {name for _, step in inside for name in granted(step)}:
-            return _one_round(nodes, inside)
+            return _one_round(space, nodes, inside)
     return None
 
 
-def _one_round(nodes: list[int], inside: Sequence[tuple[int, exploring.Step]]) -> tuple[int, list[exploring.Step]]:
+def _one_round(
+    space: Space, nodes: list[int], inside: Sequence[tuple[int, exploring.Step]]
+) -> tuple[int, list[exploring.Step]]:
     """A short closed walk from the first configuration that passes a step which gives time anew."""
     start = min(nodes)
     out: dict[int, list[exploring.Step]] = {}
@@ -892,7 +894,8 @@ def _one_round(nodes: list[int], inside: Sequence[tuple[int, exploring.Step]]) -
             steps.append(step)
         return steps[::-1]
 
-    granting = [(n, s) for n, s in inside if s.granted]
+    promises = _promised(space)
+    granting = [(n, s) for n, s in inside if s.granted & promises] or [(n, s) for n, s in inside if s.granted]
     if not granting:
         return start, walk(start, start)
     n, step = min(granting, key=lambda found: found[0])
@@ -900,12 +903,18 @@ def _one_round(nodes: list[int], inside: Sequence[tuple[int, exploring.Step]]) -
     return n, [step, *back]
 
 
+def _promised(space: Space) -> set[str]:
+    return {t.name for t in space.bones.clocks if t.family == "enterprise"}
+
+
 def _culprit(space: Space, cycle: Sequence[exploring.Step]) -> Label:
-    """The step of a loop that is most likely to lack its counter: one that gives time, by hand."""
+    """The step of a loop that lacks its counter: the one that gives time, or that asks for what gives it."""
     by_hand = [s for s in cycle if s.label.kind in {"action", "approval"}]
-    promises = {t.name for t in space.bones.clocks if t.family == "enterprise"}
-    granting = [s for s in by_hand if s.begun & promises] or [s for s in by_hand if s.granted]
-    return (granting or by_hand or list(cycle))[0].label
+    asking = {a.name for a in space.bones.acts for w in a.ways if any(verb == "request" for verb, _ in w.effects)}
+    begun = [s for s in by_hand if s.begun & _promised(space)]
+    asked = [s for s in by_hand if s.label.kind == "action" and s.label.name in asking]
+    granting = [s for s in by_hand if s.granted]
+    return (begun or asked or granting or by_hand or list(cycle))[0].label
 
 
 # --- the longest life --------------------------------------------------------------------------------------------------------
