@@ -28,6 +28,7 @@ _STRING = re.compile(r'"([^"\\]*)"|\'([^\'\\]*)\'')
 _READ = re.compile(r"\b(form|ticket|leg|legs|counters|pending|clocks|review)((?:\.[A-Za-z_][A-Za-z0-9_]*)+)")
 _NUMBER = re.compile(r"(?<![\w.])[0-9]+(?![\w.])")
 _PLAIN = re.compile(r"(?:\s|has\(|\(|\)|\[|\]|,|&&|\|\||!=|==|<=|>=|<|>|!|\?|:|\bin\b|\btrue\b|\bfalse\b|@)*")
+_CALL = re.compile(r"\.[A-Za-z_][A-Za-z0-9_]*\s*\(")
 _OTHER = "another"
 
 
@@ -45,9 +46,11 @@ class Shape:
 def shape(source: str) -> Shape:
     texts = frozenset(a or b for a, b in _STRING.findall(source))
     rest = _STRING.sub("@", source)
+    called = _CALL.search(rest) is not None
+    rest = _CALL.sub("(", rest)
     reads = frozenset((root, *path[1:].split(".")) for root, path in _READ.findall(rest))
     numbers = frozenset(int(n) for n in _NUMBER.findall(rest))
-    opaque = _PLAIN.fullmatch(_NUMBER.sub("@", _READ.sub("@", rest))) is None
+    opaque = called or _PLAIN.fullmatch(_NUMBER.sub("@", _READ.sub("@", rest))) is None
     return Shape(reads, texts, numbers, opaque)
 
 
