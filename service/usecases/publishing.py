@@ -171,8 +171,7 @@ def check_plain(house: House, given: str | Mapping[str, Any]) -> Checked:
     if flow.calendar not in house.rules.newest_calendars:
         faults.append(Fault(("calendar",), f"没有日历 {flow.calendar}", f"there is no calendar {flow.calendar!r}",
                             ", ".join(sorted(house.rules.newest_calendars))))  # fmt: skip
-    for code in sorted(flow.departments - house.rules.department_codes):
-        faults.append(_no_department(code))
+    faults += [_no_department(code) for code in sorted(flow.departments - house.rules.department_codes)]
     source = Source(flow.key, base.key if base is not None else None, bool(plain.get("abstract")), (), plain, flow)
     return Checked(source, proof, tuple(at(f.error()) for f in faults), process_time() - start)
 

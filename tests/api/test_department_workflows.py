@@ -133,7 +133,13 @@ async def test_a_street_answers_its_district(shared_city: City) -> None:
 
 # --- the check ---------------------------------------------------------------------------------------------------------
 
-GOOD = "key: water_consultation\nextends: consultation\ntitle: {zh: 水务, en: Water}\ndepartments: [water]\nclocks:\n  resolve: {budget: 1}\n"
+GOOD = """key: water_consultation
+extends: consultation
+title: {zh: 水务, en: Water}
+departments: [water]
+clocks:
+  resolve: {budget: 1}
+"""
 
 
 async def check(city: City, workflow: Any, who: str = "admin") -> tuple[int, dict[str, Any]]:

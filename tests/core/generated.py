@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -99,7 +100,7 @@ def _main_way(rng: Random, flow: dict[str, Any], handling: list[str], audited: b
         ["desk"], ["dispatcher"], [{"assign_lead": "form"}, {"start": "own"}], handling[0], form=department
     )
     actions["withdraw"] = _act("open", ["hotline"], [{"outcome": "withdrawn"}, "close"], "done")
-    for here, following in zip(handling, handling[1:], strict=False):
+    for here, following in pairwise(handling):
         actions[f"from_{here}"] = _act([here], ["handler"], [{"meet": "own"}, {"accept": "by_hand"}], following,
                                        guard='leg.role == "lead"')  # fmt: skip
         if rng.random() < 0.3:
@@ -173,8 +174,10 @@ def _extension(rng: Random, flow: dict[str, Any], stages: list[str]) -> None:
 
 EFFECTS: list[Any] = [
     {"meet": "own"}, {"start": "own"}, {"start": "checking"}, {"meet": "checking"}, {"hold": "promise"}, {"release": "promise"},
-    {"cancel": "promise"}, {"start": "promise"}, "new_round", "clear_lead", {"end_leg": "gone"}, {"accept": "again"}, "withdraw_open",
-    {"propose_review": "manual"}, {"count": "chances"}, {"pause": {"clocks": ["own"]}}, {"resume": {"clocks": ["own", "promise"]}},
+    {"cancel": "promise"}, {"start": "promise"}, "new_round", "clear_lead", {"end_leg": "gone"},
+    {"accept": "again"}, "withdraw_open",
+    {"propose_review": "manual"}, {"count": "chances"}, {"pause": {"clocks": ["own"]}},
+    {"resume": {"clocks": ["own", "promise"]}},
 ]  # fmt: skip
 
 

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from random import Random
-from time import process_time
-from typing import Any
 
 import pytest
 
-from service.core import exploring
-from service.core.budgets import Budget
-from service.core.checking import check
-from service.core.definitions import Workflow, compile_workflow
 from service.core.errors import DefinitionError
-from service.core.exploring import config_of, explore, structure, telling_clocks
-from service.core.tightening import not_longer
-from service.core.yaml_files import read_yaml
 from service.usecases.publishing import Checked, check_folder
-from tests.builders import WORKFLOWS, Case, a_history, flow, folder
 
 SMALL = (Path(__file__).parent / "small.yaml").read_text("utf-8")
 OVERLAY = "key: over\nextends: small\ntitle: {zh: 单位流程, en: A unit's}\ndepartments: [tax]\n"

@@ -8,18 +8,16 @@ from functools import cache
 from random import Random
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.core import exploring, workflow
+from service.core import workflow
 from service.core.checking import Proof, check
 from service.core.definitions import Workflow, compile_workflow
-from service.core.errors import DefinitionError, JiebanError
+from service.core.errors import DefinitionError
 from service.core.exploring import Space, config_of, explore, structure, telling_clocks
 from service.core.invariants import RUNNING
-from service.core.model import Role
-from tests.builders import HOTLINE, RouteTo, Case, a_gap, a_step, a_ticket, at, calendar, folder, ids
+from tests.builders import HOTLINE, Case, RouteTo, a_gap, a_step, a_ticket, at, calendar, folder, ids
 from tests.core.generated import a_mutant, a_workflow
 
 GENERATED, MUTANTS = range(90), range(50)
