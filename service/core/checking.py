@@ -290,7 +290,7 @@ def _misplaced(flow: Workflow, path: Path, branch: Branch | Rung, where: Path, v
                     "the form lacks the required number of days",
                     "days: {type: integer, minimum: 1, maximum: …}, which `extend` adds",
                 )
-            elif "maximum" not in days or days.get("minimum", 0) < 1:
+            elif not isinstance(days.get("maximum"), int) or not 1 <= days.get("minimum", 0) <= days["maximum"]:
                 yield Fault(
                     ("actions", asker.name, "form", "properties", "days"),
                     "延期天数没有上下限",

@@ -24,6 +24,8 @@ Read = tuple[str, ...]
 """What a condition reads: ("counters", "pauses"), ("clocks", "resolve", "open")."""
 
 MOST_COMBINATIONS = 4000
+MOST_SAMPLED = 1000
+"""Characters of a text, entries of a list: no form that people fill in wants more."""
 _STRING = re.compile(r'"([^"\\]*)"|\'([^\'\\]*)\'')
 _READ = re.compile(r"\b(form|ticket|leg|legs|counters|pending|clocks|review)((?:\.[A-Za-z_][A-Za-z0-9_]*)+)")
 _NUMBER = re.compile(r"(?<![\w.])[0-9]+(?![\w.])")
@@ -262,8 +264,10 @@ def _ways(schema: Mapping[str, Any], required: bool, texts: frozenset[str], numb
     return [*ways, *texts_of(texts)]
 
 
-def sample(schema: Mapping[str, Any]) -> Any:
+def sample(schema: Any) -> Any:
     """One value that a field's schema takes, for the kinds of fields that forms are made of."""
+    if not isinstance(schema, Mapping):
+        return "x"
     if "enum" in schema:
         return schema["enum"][0]
     if "const" in schema:
@@ -274,10 +278,10 @@ def sample(schema: Mapping[str, Any]) -> Any:
     if kind == "boolean":
         return True
     if kind == "array":
-        return [sample(schema.get("items", {}))] * schema.get("minItems", 0)
+        return [sample(schema.get("items", {}))] * min(int(schema.get("minItems", 0)), MOST_SAMPLED)
     if kind == "object":
         fields = schema.get("properties", {})
         return {name: sample(fields.get(name, {})) for name in schema.get("required", ())}
     if schema.get("format") == "date":
         return "2026-01-05"
-    return "x" * max(1, schema.get("minLength", 1))
+    return "x" * min(max(1, int(schema.get("minLength", 1))), MOST_SAMPLED)

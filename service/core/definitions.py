@@ -39,6 +39,7 @@ from service.core.language import (
 from service.core.model import Phase, Role
 from service.core.yaml_files import depth_of, line_of, read_yaml
 
+MAX_CONDITION_CHARACTERS = 2000
 CONTEXT = frozenset({"form", "ticket", "leg", "legs", "counters", "pending", "clocks", "review"})
 """What a condition may read (`Draft.context` provides it)."""
 
@@ -313,6 +314,8 @@ def _text(doc: TextDoc) -> dict[str, str]:
 def _cel(source: str | None, path: Path) -> Any:
     if source is None:
         return None
+    if len(source) > MAX_CONDITION_CHARACTERS:
+        raise DefinitionError(f"a condition has at most {MAX_CONDITION_CHARACTERS} characters", path)
     try:
         program = cel.compile(source)
     except ValueError as error:
@@ -408,6 +411,11 @@ def _action(name: str, doc: ActionDoc, flow: WorkflowDoc) -> ActionDef:
     reference = _reference(doc.form)
     if reference is not None:
         raise DefinitionError(f"a form refers to nothing else: {reference!r} is not read", (*path, "form"))
+    for field, schema in form["properties"].items() if isinstance(form.get("properties"), Mapping) else ():
+        if not isinstance(schema, Mapping) or not isinstance(schema.get("items", {}), Mapping):
+            raise DefinitionError(
+                "a field is described by a mapping such as {type: string}", (*path, "form", "properties", field)
+            )
     try:
         validator = _validator(json.dumps(form, sort_keys=True))
     except (SchemaError, ValueError) as error:
@@ -478,6 +486,7 @@ _WORDS = {
     "card": ("yellow", "red", "slip"),
     "rebind": ("fitting", "newest"),
 }
+_NAMED = frozenset({"count", "record", "outcome", "end_leg", "propose_review"})
 _TARGETS = ("department", *(role.value for role in Role if role is not Role.SYSTEM))
 
 
@@ -497,6 +506,8 @@ def _check_names(flow: Workflow) -> None:
                     raise DefinitionError(f"there is no clock {name!r}; there are: {', '.join(flow.clocks)}", where)
             if verb == "request" and arg not in list(flow.approvals):
                 raise DefinitionError(f"there is no approval {arg!r}; there are: {', '.join(flow.approvals)}", where)
+            if verb in _NAMED and not isinstance(arg, str):
+                raise DefinitionError(f"{verb!r} takes one name, such as `{verb}: something`; got {arg!r}", where)
             if verb in _WORDS and arg not in list(_WORDS[verb]):
                 raise DefinitionError(f"{verb!r} takes one of: {', '.join(_WORDS[verb])}; got {arg!r}", where)
             if verb == "notify" and not (isinstance(arg, list) and all(to in _TARGETS for to in arg)):

@@ -221,6 +221,13 @@ FAULTS: dict[str, tuple[Change, str, str, str]] = {
         swap("{type: integer, minimum: 1, maximum: 10}", "{type: integer, minimum: 1}"), "{type: integer, minimum: 1}", "actions.ask_time.form.properties.days", "without a limit"),
     "a form that refers elsewhere": (
         swap("properties: {reason: {type: string}}", "properties: {reason: {$ref: 'http://x/y'}}"), "$ref", "actions.ask_pause.form", "refers to nothing else"),
+    "an extension of no days": (
+        swap("{type: integer, minimum: 1, maximum: 10}", "{type: integer, minimum: 1, maximum: 0}"), "maximum: 0", "actions.ask_time.form.properties.days", "without a limit"),
+    "a field that is no mapping": (
+        swap("properties: {reason: {type: string}}", "properties: {reason: true}"), "reason: true", "actions.ask_pause.form.properties.reason", "a mapping"),
+    "a counter without a name": (swap("{count: pause_requests}", "{count: [a, b]}"), "{count: [a, b]}", "actions.ask_pause.effects.0", "takes one name"),
+    "a condition without end": (
+        swap("guard: counters.reopenings < 2", "guard: counters.reopenings < 2" + " || true" * 300), "guard: counters.reopenings", "actions.reopen.guard", "at most 2000 characters"),
     # laws and budgets
     "longer than the law": (swap("    budget: 10\n    rework_budget: 5", "    budget: 21\n    rework_budget: 5"), "budget: 21", "clocks.promise.budget", "longer than the law"),
     "rework longer than the law": (swap("rework_budget: 5", "rework_budget: 25"), "rework_budget: 25", "clocks.promise.rework_budget", "longer than the law"),
