@@ -34,7 +34,10 @@ from service.core.exploring import Label, Space
 from service.core.model import Phase, Role
 
 LONGEST_MEASURE_DAYS = 730
-"""The latest date that a review may set for a measure, in natural days from its decision (`review`)."""
+"""The latest date that a review may set for a measure, in natural days from the day it is set (`review`).
+
+A convenor who sets a new date again and again makes it longer: no rule of a workflow limits that.
+"""
 
 _TICKET = frozenset({"round", "stage", "phase", "domain", "matter", "urgency", "district", "lead", "outcome"})
 _FIELDS: Mapping[str, frozenset[str]] = {
