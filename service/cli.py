@@ -28,6 +28,7 @@ from service.core import definitions, diagrams
 from service.core.charts import picture
 from service.core.diagrams import Language
 from service.core.errors import DefinitionError, Invalid, JiebanError
+from service.core.language import json_schema
 from service.core.model import Actor, Role
 from service.core.yaml_files import read_yaml
 from service.embedded import EmbeddedError, EmbeddedServers
@@ -51,7 +52,7 @@ app = typer.Typer(
 )
 workflows_app = typer.Typer(
     no_args_is_help=True,
-    help="Check, draw and try out workflow files; compare, publish and retire versions; move running tickets.",
+    help="Prove, draw and try out workflow files; compare, publish and retire versions; move running tickets.",
 )
 audit_app = typer.Typer(no_args_is_help=True, help="Prove that no history was altered.")
 client_app = typer.Typer(no_args_is_help=True, help="Machines that call the API (client credentials).")
@@ -208,12 +209,37 @@ def show_settings() -> None:
 def workflows_check(
     folder: Annotated[Path | None, typer.Argument(help="default: JIEBAN_WORKFLOWS_DIR")] = None,
 ) -> None:
-    """Read every file of a workflows folder; say file, line and path of the first fault."""
+    """Read every file of a workflows folder and **prove each workflow**: 逐一证明每个流程。
+
+    For each: how many configurations were explored (every stage, clock, request and review that a ticket can come to) and
+    the longest lawful life of a ticket. For each fault: file and line, what is wrong, what was expected, and the shortest
+    way in which a ticket meets it.
+
+    Exit code: **0** all hold, **1** there is a fault, **2** the folder cannot be read.
+    """
+    where = folder or _settings().workflows_dir
+    if not where.is_dir():
+        _fail(f"there is no folder {where}; set JIEBAN_WORKFLOWS_DIR")
     try:
-        read = publishing.read_folder(folder or _settings().workflows_dir)
+        checked = publishing.check_folder(where)
+        for one in checked:
+            flow, faulty = one.source.flow, len(one.errors)
+            held = f"longest lawful life 最长合法时长: {one.proof.life}" if not faulty else f"{faulty} fault(s) 处错误"
+            print(f"{flow.key}: {flow.title['zh']} {flow.title['en']}: {one.proof.configurations} configurations 种状态, "
+                  f"{one.seconds * 1000:.0f} ms CPU, {held}")  # fmt: skip
+        faults = [error for one in checked for error in one.errors]
+        for fault in faults:
+            print(fault)
+            for n, step in enumerate(fault.steps, 1):
+                print(f"    {n}. {step}")
+        if faults:
+            print(f"{len(faults)} fault(s) 处错误")
+            raise typer.Exit(1)
+        read = publishing.read_folder(where)
     except DefinitionError as error:
-        _fail(str(error))
-    print(f"ok: {len(read.workflows)} workflows, {len(read.calendars)} calendars, "
+        print(error)
+        raise typer.Exit(1) from None
+    print(f"ok 全部通过: {len(read.workflows)} workflows, {len(read.calendars)} calendars, "
           f"{len(read.routing['rules'])} routing rules, {len(read.matters['matters'])} matters, "
           f"{len(read.departments['departments'])} departments")  # fmt: skip
 
@@ -495,7 +521,7 @@ def workflows_draw(
         flows = definitions.read_workflows(folder or _settings().workflows_dir)
         if key not in flows:
             _fail(f"there is no workflow {key!r}; there are: {', '.join(sorted(flows))}")
-        graph = diagrams.graph_of(definitions.compile_workflow(flows[key]), lang)
+        graph = diagrams.graph_of(flows[key].flow, lang)
     except DefinitionError as error:
         _fail(str(error))
     told = diagrams.draw(graph).svg() if format_ == "svg" else diagrams.mermaid(graph)
@@ -575,6 +601,12 @@ def _peaks(days: list[dict[str, Any]]) -> tuple[int, ...]:
     """Most in hand before, after; most due before, after; of one department's days."""
     return tuple(max((d[what][side] for d in days), default=0)
                  for what in ("in_hand", "due") for side in ("before", "after"))  # fmt: skip
+
+
+@workflows_app.command("schema")
+def workflows_schema() -> None:
+    """Print the JSON Schema of workflow files, with which editors complete and check them (流程文件的 JSON Schema)."""
+    print(json.dumps(json_schema(), ensure_ascii=False, indent=2))
 
 
 @audit_app.command("verify")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -9,17 +10,30 @@ from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic_core import to_json
 
-from service.api import deps, gauges
+from service.api import deps, errors, gauges
 from service.api.deps import ActorDep, HouseDep
 from service.api.errors import PROBLEMS
-from service.api.schemas import RoutingTry
+from service.api.schemas import RoutingTry, WorkflowToCheck
 from service.core.access import require
 from service.core.errors import NotFound
 from service.core.routing import Request as RoutingRequest
 from service.db.session import Unavailable
-from service.usecases import identity, operation
+from service.usecases import identity, operation, publishing
 
 router = APIRouter(tags=["configuration and operation"])
+
+
+@router.post("/v1/workflows/check", openapi_extra=deps.documented(WorkflowToCheck))
+async def check_workflow(request: Request, house: HouseDep, actor: ActorDep) -> Response:
+    """Prove a workflow, or tell every fault with its line, path and the shortest way to it. Nothing is published."""
+    require(actor, "definitions:check")
+    body = await deps.read(request, WorkflowToCheck)
+    checked = await asyncio.to_thread(publishing.check_plain, house, body.workflow)
+    if checked.errors:
+        first = checked.errors[0]
+        first.extra["errors"] = [errors.told(error) for error in checked.errors[:50]]
+        raise first
+    return deps.json(publishing.told(checked))
 
 
 @router.get("/v1/departments")

@@ -94,8 +94,16 @@ def of(error: domain.JiebanError) -> Response:
     extra = dict(error.extra)
     if isinstance(error, domain.Invalid):
         extra["errors"] = [{"pointer": e.pointer, "detail": e.detail} for e in error.errors]
-    detail = str(error) if isinstance(error, domain.DefinitionError) else error.detail
+    detail = error.detail
+    if isinstance(error, domain.DefinitionError):
+        detail, extra = str(error), {k: v for k, v in told(error).items() if k != "detail"} | extra
     return problem(status, error.slug, error.title, detail, **extra)
+
+
+def told(error: domain.DefinitionError) -> dict[str, Any]:
+    """Where a definition is wrong and how a ticket comes to it. `line` is null where data was sent instead of a text."""
+    path = "".join(f"/{key}" for key in error.path)
+    return {"detail": error.detail, "line": error.line or None, "path": path, "steps": list(error.steps)}
 
 
 def invalid(error: ValidationError | RequestValidationError, prefix: str = "") -> domain.Invalid:

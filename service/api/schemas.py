@@ -298,6 +298,12 @@ class Advance(Body):
     advance_by: timedelta | None = None
 
 
+class WorkflowToCheck(Body):
+    """A workflow as the text of its file (then errors name lines) or as data; `extends` names a published one."""
+
+    workflow: dict[str, Any] | Annotated[str, StringConstraints(min_length=1, max_length=900_000), _NoNul]
+
+
 class RoutingTry(Body):
     title: Filled500
     description: Text20000 = ""
@@ -322,7 +328,7 @@ class Problem(Answered):
     title: str
     status: int
     detail: str
-    errors: list[dict[str, str]] | None = Field(None, description="JSON Pointer and what was expected, per wrong field")
+    errors: list[dict[str, Any]] | None = Field(None, description="JSON Pointer and what was expected, per wrong field")
 
 
 class ClockOut(Answered):

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path as FilePath
 from typing import Any
 
 import cel
@@ -37,10 +37,14 @@ from service.core.language import (
     WorkflowDoc,
 )
 from service.core.model import Phase, Role
-from service.core.yaml_files import line_of, read_yaml
+from service.core.yaml_files import depth_of, line_of, read_yaml
 
-CONTEXT = frozenset({"form", "ticket", "leg", "counters", "pending", "clocks", "review"})
+MAX_CONDITION_CHARACTERS = 2000
+CONTEXT = frozenset({"form", "ticket", "leg", "legs", "counters", "pending", "clocks", "review"})
 """What a condition may read (`Draft.context` provides it)."""
+
+Path = tuple[str | int, ...]
+"""Where something stands in a file: its keys, from the outside in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,15 @@ class Rung:
 
 
 @dataclass(frozen=True, slots=True)
+class Statutory:
+    """What a law allows: the limit and the longest extension of it (None: none), and where that is written."""
+
+    limit: Budget
+    extension: Budget | None
+    source: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class ClockDef:
     name: str
     title: Mapping[str, str]
@@ -67,6 +80,7 @@ class ClockDef:
     anchor: str
     budget: Budget
     rework: Budget
+    statutory: Statutory | None
     rounds: str
     reopened: str
     reopened_late: str
@@ -84,15 +98,26 @@ class ActionDef:
     validator: Draft202012Validator
     guard: Any
     guard_message: Mapping[str, str] | None
-    not_by: str | None
+    not_by: tuple[str, ...]
     branches: tuple[Branch, ...]
+    everywhere: bool
+    """Whether its stages were written as `open`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One level of an approval; `when`: on which requests it is needed, None for all."""
+
+    title: Mapping[str, str]
+    roles: frozenset[Role]
+    when: Any
 
 
 @dataclass(frozen=True, slots=True)
 class ApprovalDef:
     kind: str
     title: Mapping[str, str]
-    roles: frozenset[Role]
+    levels: tuple[Level, ...]
     clock: str
     delays: tuple[str, ...]
     approve: Branch
@@ -119,6 +144,8 @@ class Workflow:
     approvals: Mapping[str, ApprovalDef]
     opened: Mapping[str, Branch]
     review: Mapping[str, tuple[Branch, ...]]
+    counters: frozenset[str]
+    """Those that its effects count: 0 until they do."""
 
     def phase(self, stage: str) -> Phase:
         return self.stages[stage][0]
@@ -127,8 +154,26 @@ class Workflow:
 # --- reading files ---------------------------------------------------------------------------------------------
 
 
-def read_workflows(folder: Path) -> dict[str, dict[str, Any]]:
-    """All workflow files under `folder`/city and `folder`/departments, with `extends` resolved, as plain data."""
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A workflow as its file gives it. `files`: its own, then those that it extends, nearest first."""
+
+    key: str
+    parent: str | None
+    abstract: bool
+    files: tuple[FilePath, ...]
+    plain: Mapping[str, Any]
+    flow: Workflow
+
+    def error(self, error: DefinitionError, own: bool = False) -> DefinitionError:
+        """The error with the file and line that say most of its path; `own`: of the file itself in any case."""
+        files = self.files[:1] if own else self.files
+        file = max(files, key=lambda f: depth_of(f, error.path))  # of equals the nearest
+        return DefinitionError(error.detail, error.path, file.name, line_of(file, error.path), error.steps)
+
+
+def read_workflows(folder: FilePath) -> dict[str, Source]:
+    """All workflow files under `folder`/city and `folder`/departments, with `extends` resolved, by key."""
     files = {}
     calendars = {path.name: read_yaml(path) for path in sorted((folder / "calendars").glob("*.yaml"))}
     known = {c["key"] for c in calendars.values() if isinstance(c, dict) and "key" in c}
@@ -140,21 +185,24 @@ def read_workflows(folder: Path) -> dict[str, dict[str, Any]]:
             raise DefinitionError(f"the key {data['key']!r} is used twice", ("key",), path.name, line_of(path, ["key"]))
         files[data["key"]] = (path, data)
     merged = {}
-    for key, (path, _) in files.items():
+    for key, (path, data) in files.items():
         plain = _resolve(key, files, ())
         try:
-            compile_workflow(plain)
+            flow = compile_workflow(plain)
         except DefinitionError as error:
             raise DefinitionError(error.detail, error.path, path.name, line_of(path, error.path)) from None
         if plain["calendar"] not in known:
             expected = f"there is no calendar {plain['calendar']!r}; there are: {', '.join(sorted(known))}"
             raise DefinitionError(expected, ("calendar",), path.name, line_of(path, ["calendar"]))
-        if not plain.get("abstract"):
-            merged[key] = plain
+        chain, parent = [path], data.get("extends")
+        while parent is not None:
+            chain.append(files[parent][0])
+            parent = files[parent][1].get("extends")
+        merged[key] = Source(key, data.get("extends"), bool(plain.get("abstract")), tuple(chain), plain, flow)
     return merged
 
 
-def read_draft(path: Path, folder: Path) -> dict[str, Any]:
+def read_draft(path: FilePath, folder: FilePath) -> dict[str, Any]:
     """One workflow file as whole plain data, with what it extends among the files of `folder` merged in."""
     data = read_yaml(path)
     if not isinstance(data, dict) or "key" not in data:
@@ -164,7 +212,7 @@ def read_draft(path: Path, folder: Path) -> dict[str, Any]:
     return _resolve(data["key"], {**files, data["key"]: (path, data)}, ())
 
 
-def read_draft_calendar(path: Path, folder: Path) -> dict[str, Any]:
+def read_draft_calendar(path: FilePath, folder: FilePath) -> dict[str, Any]:
     """One calendar file as plain data; its `holidays` are looked for beside it, then among those of `folder`."""
     data = read_yaml(path)
     if not isinstance(data, dict):
@@ -178,7 +226,12 @@ def read_draft_calendar(path: Path, folder: Path) -> dict[str, Any]:
     return data
 
 
-def _resolve(key: str, files: Mapping[str, tuple[Path, Any]], seen: tuple[str, ...]) -> dict[str, Any]:
+def extended(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """An overlay laid over the plain data that it extends."""
+    return _merge({k: v for k, v in base.items() if k != "abstract"}, {k: v for k, v in over.items() if k != "extends"})
+
+
+def _resolve(key: str, files: Mapping[str, tuple[FilePath, Any]], seen: tuple[str, ...]) -> dict[str, Any]:
     path, data = files[key]
     parent = data.get("extends")
     if parent is None:
@@ -187,9 +240,7 @@ def _resolve(key: str, files: Mapping[str, tuple[Path, Any]], seen: tuple[str, .
         raise DefinitionError("`extends` goes round in a circle", ("extends",), path.name, line_of(path, ["extends"]))
     if parent not in files:
         raise DefinitionError(f"there is no workflow {parent!r}", ("extends",), path.name, line_of(path, ["extends"]))
-    base = _resolve(parent, files, (*seen, key))
-    base.pop("abstract", None)
-    return _merge(base, {k: v for k, v in data.items() if k != "extends"})
+    return extended(_resolve(parent, files, (*seen, key)), data)
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -205,9 +256,9 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
-def read_calendars(folder: Path) -> dict[str, dict[str, Any]]:
+def read_calendars(folder: FilePath) -> dict[str, dict[str, Any]]:
     """All calendars under `folder`/calendars: `holidays` files merged in as `years`, overlays laid over their base."""
-    given: dict[str, tuple[Path, dict[str, Any]]] = {}
+    given: dict[str, tuple[FilePath, dict[str, Any]]] = {}
     for path in sorted((folder / "calendars").glob("*.yaml")):
         data = read_yaml(path)
         holidays = data.pop("holidays", None)
@@ -260,12 +311,14 @@ def compile_workflow(plain: Mapping[str, Any], version: int = 1) -> Workflow:
             k: tuple(_branch(b, ("review", k, n)) for n, b in enumerate(getattr(doc.review, k)))
             for k in ReviewDoc.model_fields
         },
+        counters=frozenset(),
     )
     _check_names(flow)
-    return flow
+    counted = (arg for _, branch in branches_of(flow) for verb, arg in branch.effects if verb == "count")
+    return replace(flow, counters=frozenset(counted))
 
 
-def _path_in(plain: Any, where: Sequence[str | int]) -> tuple[str | int, ...]:
+def _path_in(plain: Any, where: Sequence[str | int]) -> Path:
     """A union's error path carries the name of the alternative tried, which is no key of the file: left out."""
     path: list[str | int] = []
     for key in where:
@@ -282,9 +335,11 @@ def _text(doc: TextDoc) -> dict[str, str]:
     return {"zh": doc.zh, "en": doc.en}
 
 
-def _cel(source: str | None, path: tuple[str | int, ...]) -> Any:
+def _cel(source: str | None, path: Path) -> Any:
     if source is None:
         return None
+    if len(source) > MAX_CONDITION_CHARACTERS:
+        raise DefinitionError(f"a condition has at most {MAX_CONDITION_CHARACTERS} characters", path)
     try:
         program = cel.compile(source)
     except ValueError as error:
@@ -301,7 +356,7 @@ def holds(program: Any, context: Mapping[str, Any]) -> bool:
     return True if program is None else bool(program.execute(dict(context)))
 
 
-def _effects(effects: Sequence[Effect], path: tuple[str | int, ...]) -> tuple[tuple[str, Any], ...]:
+def _effects(effects: Sequence[Effect], path: Path) -> tuple[tuple[str, Any], ...]:
     out = []
     for n, effect in enumerate(effects):
         if isinstance(effect, str):
@@ -313,12 +368,12 @@ def _effects(effects: Sequence[Effect], path: tuple[str | int, ...]) -> tuple[tu
     return tuple(out)
 
 
-def _branch(doc: BranchDoc | BreachDoc, path: tuple[str | int, ...]) -> Branch:
+def _branch(doc: BranchDoc | BreachDoc, path: Path) -> Branch:
     when = _cel(getattr(doc, "when", None), (*path, "when"))
     return Branch(when, _effects(doc.effects, (*path, "effects")), doc.to)
 
 
-def _budget(measure: Measure, value: str | int, path: tuple[str | int, ...]) -> Budget:
+def _budget(measure: Measure, value: str | int, path: Path) -> Budget:
     try:
         return Budget.parse(measure, value)
     except CalendarError as error:
@@ -339,10 +394,19 @@ def _clock(name: str, doc: ClockDoc) -> ClockDef:
     rungs["breach"] = Rung("breach", RungTime("due"), None, breach.effects, breach.to)
     times = tuple((r.name, r.time) for r in rungs.values())
     cycles = (doc.rounds, doc.reopened, doc.reopened_late)
-    return ClockDef(name, _text(doc.title), doc.family, doc.anchor, budget, rework, *cycles, rungs, times)
+    law = _statutory(doc, (*path, "statutory"))
+    return ClockDef(name, _text(doc.title), doc.family, doc.anchor, budget, rework, law, *cycles, rungs, times)
 
 
-def _rungs(doc: RungDoc, measure: Measure, path: tuple[str | int, ...]) -> list[Rung]:
+def _statutory(doc: ClockDoc, path: Path) -> Statutory | None:
+    law = doc.statutory
+    if law is None:
+        return None
+    extension = None if law.extension is None else _budget(law.measure, law.extension, (*path, "extension"))
+    return Statutory(_budget(law.measure, law.limit, (*path, "limit")), extension, _text(law.source))
+
+
+def _rungs(doc: RungDoc, measure: Measure, path: Path) -> list[Rung]:
     given = [k for k in ("share", "before", "after") if getattr(doc, k) is not None]
     if len(given) != 1:
         raise DefinitionError("a rung has exactly one of `share`, `before` and `after`", path)
@@ -368,6 +432,14 @@ def _action(name: str, doc: ActionDoc, flow: WorkflowDoc) -> ActionDef:
     else:
         stages = frozenset(doc.stages)
     form = {"type": "object", "additionalProperties": False, **doc.form}
+    reference = _reference(doc.form)
+    if reference is not None:
+        raise DefinitionError(f"a form refers to nothing else: {reference!r} is not read", (*path, "form"))
+    for field, schema in form["properties"].items() if isinstance(form.get("properties"), Mapping) else ():
+        if not isinstance(schema, Mapping) or not isinstance(schema.get("items", {}), Mapping):
+            raise DefinitionError(
+                "a field is described by a mapping such as {type: string}", (*path, "form", "properties", field)
+            )
     try:
         validator = _validator(json.dumps(form, sort_keys=True))
     except (SchemaError, ValueError) as error:
@@ -388,9 +460,25 @@ def _action(name: str, doc: ActionDoc, flow: WorkflowDoc) -> ActionDef:
         validator=validator,
         guard=_cel(doc.guard, (*path, "guard")),
         guard_message=_text(doc.guard_message) if doc.guard_message else None,
-        not_by=doc.not_by,
+        not_by=(doc.not_by,) if isinstance(doc.not_by, str) else tuple(doc.not_by or ()),
         branches=tuple(branches),
+        everywhere=doc.stages == "open",
     )
+
+
+def _reference(schema: Any) -> str | None:
+    """The first key of a form that would lead out of it or back into it (`$ref` and its like)."""
+    todo = [schema]
+    while todo:
+        item = todo.pop()
+        if isinstance(item, Mapping):
+            found = next((k for k in item if isinstance(k, str) and k.startswith("$")), None)
+            if found is not None:
+                return found
+            todo += item.values()
+        elif isinstance(item, list):
+            todo += item
+    return None
 
 
 @lru_cache(maxsize=1024)
@@ -404,21 +492,31 @@ def _validator(form: str) -> Draft202012Validator:
 def _approval(kind: str, doc: ApprovalDoc) -> ApprovalDef:
     path = ("approvals", kind)
     approve, deny = _branch(doc.approve, (*path, "approve")), _branch(doc.deny, (*path, "deny"))
-    return ApprovalDef(kind, _text(doc.title), frozenset(doc.roles), doc.clock, tuple(doc.delays), approve, deny)
+    if bool(doc.roles) == bool(doc.levels):
+        raise DefinitionError("an approval has either `roles` or `levels`: who decides, or who decides in turn", path)
+    levels = [
+        Level(_text(level.title), frozenset(level.roles), _cel(level.when, (*path, "levels", n, "when")))
+        for n, level in enumerate(doc.levels)
+    ] or [Level(_text(doc.title), frozenset(doc.roles), None)]
+    if levels[0].when is not None:
+        raise DefinitionError("the first level decides every request: it has no `when`", (*path, "levels", 0, "when"))
+    return ApprovalDef(kind, _text(doc.title), tuple(levels), doc.clock, tuple(doc.delays), approve, deny)
 
 
 _CLOCK_EFFECTS = frozenset({"start", "meet", "cancel", "hold", "release", "settle", "extend", "replace"})
 _WORDS = {
     "accept": ("by_hand", "automatic", "again"),
     "assign_lead": ("form", "routed", "again"),
+    "card": ("yellow", "red", "slip"),
     "rebind": ("fitting", "newest"),
 }
+_NAMED = frozenset({"count", "record", "outcome", "end_leg", "propose_review"})
 _TARGETS = ("department", *(role.value for role in Role if role is not Role.SYSTEM))
 
 
 def _check_names(flow: Workflow) -> None:
     """Names that are used must exist. (The state space itself is explored by the checker.)"""
-    for path, branch in _branches(flow):
+    for path, branch in branches_of(flow):
         if branch.to is not None and branch.to not in flow.stages:
             raise DefinitionError(
                 f"there is no stage {branch.to!r}; there are: {', '.join(flow.stages)}", (*path, "to")
@@ -432,6 +530,8 @@ def _check_names(flow: Workflow) -> None:
                     raise DefinitionError(f"there is no clock {name!r}; there are: {', '.join(flow.clocks)}", where)
             if verb == "request" and arg not in list(flow.approvals):
                 raise DefinitionError(f"there is no approval {arg!r}; there are: {', '.join(flow.approvals)}", where)
+            if verb in _NAMED and not isinstance(arg, str):
+                raise DefinitionError(f"{verb!r} takes one name, such as `{verb}: something`; got {arg!r}", where)
             if verb in _WORDS and arg not in list(_WORDS[verb]):
                 raise DefinitionError(f"{verb!r} takes one of: {', '.join(_WORDS[verb])}; got {arg!r}", where)
             if verb == "notify" and not (isinstance(arg, list) and all(to in _TARGETS for to in arg)):
@@ -443,15 +543,16 @@ def _check_names(flow: Workflow) -> None:
     for name, action in flow.actions.items():
         for stage in action.stages - set(flow.stages):
             raise DefinitionError(f"there is no stage {stage!r}", ("actions", name, "stages"))
-        if action.not_by is not None and action.not_by not in flow.actions:
-            raise DefinitionError(f"there is no action {action.not_by!r}", ("actions", name, "not_by"))
+        for other in action.not_by:
+            if other not in flow.actions:
+                raise DefinitionError(f"there is no action {other!r}", ("actions", name, "not_by"))
     for kind, approval in flow.approvals.items():
         for clock in (approval.clock, *approval.delays):
             if clock not in flow.clocks:
                 raise DefinitionError(f"there is no clock {clock!r}", ("approvals", kind, "clock"))
 
 
-def _clocks_named(verb: str, arg: Any, where: tuple[str | int, ...]) -> list[str]:
+def _clocks_named(verb: str, arg: Any, where: Path) -> list[str]:
     """The clocks that an effect names; refuses an argument of another shape."""
     names: Any
     if verb in _CLOCK_EFFECTS:
@@ -468,8 +569,9 @@ def _clocks_named(verb: str, arg: Any, where: tuple[str | int, ...]) -> list[str
     return names
 
 
-def _branches(flow: Workflow) -> list[tuple[tuple[str | int, ...], Branch | Rung]]:
-    out: list[tuple[tuple[str | int, ...], Branch | Rung]] = []
+def branches_of(flow: Workflow) -> list[tuple[Path, Branch | Rung]]:
+    """Every branch, rung and breach with its place in the file."""
+    out: list[tuple[Path, Branch | Rung]] = []
     out += [(("open", k), b) for k, b in flow.opened.items()]
     out += [(("review", k, n), b) for k, branches in flow.review.items() for n, b in enumerate(branches)]
     for name, action in flow.actions.items():
@@ -481,13 +583,13 @@ def _branches(flow: Workflow) -> list[tuple[tuple[str | int, ...], Branch | Rung
     for kind, approval in flow.approvals.items():
         out += [(("approvals", kind, "approve"), approval.approve), (("approvals", kind, "deny"), approval.deny)]
     for name, clock in flow.clocks.items():
-        out += [(("clocks", name, *where), r) for where, r in _rungs_with_paths(clock)]
+        out += [(("clocks", name, *where), r) for where, r in rungs_with_paths(clock)]
     return out
 
 
-def _rungs_with_paths(clock: ClockDef) -> list[tuple[tuple[str | int, ...], Rung]]:
+def rungs_with_paths(clock: ClockDef) -> list[tuple[Path, Rung]]:
     """Each compiled rung with its place in the file: those that repeat stand there once, the breach by itself."""
-    out: list[tuple[tuple[str | int, ...], Rung]] = []
+    out: list[tuple[Path, Rung]] = []
     names: list[str] = []
     for rung in clock.rungs.values():
         if rung.time.kind == "due":

@@ -193,7 +193,8 @@ class Draft:
                 "state": leg.state if leg else "",
                 "department": leg.department if leg else "",
             },
-            "counters": {name: ticket.counters.get(name, 0) for name in {*COUNTERS, *ticket.counters}},
+            "legs": self._co_handlers(),
+            "counters": {**dict.fromkeys((*COUNTERS, *self.env.workflow.counters), 0), **ticket.counters},
             "pending": {kind: kind in pending for kind in self.env.workflow.approvals},
             "clocks": {
                 name: {"open": c.open, "state": str(c.state), "breached": c.breached_at is not None}
@@ -201,6 +202,15 @@ class Draft:
             },
             "review": {"open": ticket.open_review() is not None},
         }
+
+    def _co_handlers(self) -> dict[str, int]:
+        """How the co-handlers stand: those at work, those who replied, are late, or are still waited for."""
+        legs = [a for a in self.ticket.assignments if a.open and a.role == "co_handler"]
+        replied = {a.id for a in legs if a.state == "submitted"}
+        late = {c.assignment_id for c in self.ticket.clocks if c.open and c.breached_at is not None}
+        late &= {a.id for a in legs} - replied
+        waiting = len(legs) - len(replied) - len(late)
+        return {"co_handlers": len(legs), "replied": len(replied), "late": len(late), "waiting": waiting}
 
     def finish(self) -> Decision:
         ticket, changes = self.ticket, {"updated_at": self.env.now, "version": self.before.version + 1}

@@ -362,7 +362,10 @@ def _outcome(draft: Draft, value: str) -> None:
 def _card(draft: Draft, level: str) -> None:
     clock = draft.clock
     card = {"level": level, "clock": clock.name if clock else None, "at": draft.now.isoformat()}
-    draft.fact("cards", [*draft.ticket.facts.get("cards", []), card])
+    cards = draft.ticket.facts.get("cards", [])
+    if level == "slip":  # a supervision slip (督办单) is a paper: it has a number of its own
+        card["number"] = f"DB{draft.ticket.number[2:]}-{1 + sum(c['level'] == 'slip' for c in cards)}"
+    draft.fact("cards", [*cards, card])
     draft.event("card.issued", **card)
 
 

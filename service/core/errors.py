@@ -104,14 +104,24 @@ class Stale(JiebanError):
 
 
 class DefinitionError(JiebanError):
-    """A configuration file is wrong. `path` is a tuple of keys; `file` and `line` are added by the loader."""
+    """A configuration file is wrong. `path` is a tuple of keys; `file` and `line` are added by the loader.
+
+    `steps`: the shortest way in which a ticket meets the fault, for people.
+    """
 
     slug = "definition-invalid"
     title = "The definition is not valid"
 
-    def __init__(self, detail: str, path: tuple[str | int, ...] = (), file: str = "", line: int = 0) -> None:
+    def __init__(
+        self,
+        detail: str,
+        path: tuple[str | int, ...] = (),
+        file: str = "",
+        line: int = 0,
+        steps: tuple[str, ...] = (),
+    ) -> None:
         super().__init__(detail)
-        self.path, self.file, self.line = path, file, line
+        self.path, self.file, self.line, self.steps = path, file, line, steps
 
     def __str__(self) -> str:
         where = ".".join(str(p) for p in self.path)

@@ -51,6 +51,7 @@ STOPPED = frozenset({ClockState.PAUSED, ClockState.HELD})
 LONGEST_OVERDUE = timedelta(minutes=10)
 FIRED = frozenset({"clock.fired", "clock.breached"})
 """Events that tell of one firing each: `clock_id` and `rung` in their data."""
+DECIDED = frozenset({"approval.approved", "approval.denied"})
 REBOUND = frozenset({"clock.rebound", "clock.breached_on_rebind"})
 """Events of a promise made anew (T8): their `superseded` lists the rungs that lie behind, each with its due time."""
 
@@ -411,7 +412,7 @@ def _branches(flow: Workflow, event: Mapping[str, Any]) -> Sequence[Branch | Run
         return [rung] if rung else []
     if kind == "review":
         return flow.review.get(name, ())
-    if kind == "approval" and data.get("kind") in flow.approvals:
+    if type_ in DECIDED and data.get("kind") in flow.approvals:
         approval = flow.approvals[data["kind"]]
         return [approval.approve if name == "approved" else approval.deny]
     if kind == "ticket" and name in flow.actions and isinstance(data.get("to"), str):
@@ -441,9 +442,7 @@ def _closing(case: Case) -> Iterator[str]:
 
 def _requests(case: Case) -> Iterator[str]:
     decided = Counter(
-        (e["data"]["approval"], str(e["type"]).partition(".")[2])
-        for e in case.events
-        if str(e["type"]).startswith("approval.")
+        (e["data"]["approval"], str(e["type"]).partition(".")[2]) for e in case.events if e["type"] in DECIDED
     )
     kept = Counter((a.id, a.state) for a in case.ticket.approvals if a.state in {"approved", "denied"})
     if decided != kept:

@@ -53,6 +53,20 @@ class BreachDoc(_Doc):
 
 
 Anchor = Literal["received_at", "dispatched_at", "accepted_at", "ruling_at", "submitted_at", "started_at"]
+
+
+class StatutoryDoc(_Doc):
+    """The limit of a law, in the law's own measure: neither the budget nor an extension may exceed it.
+
+    `extension` absent: the law knows none. `source` names the law and its article.
+    """
+
+    measure: Measure
+    limit: str | int
+    extension: str | int | None = None
+    source: TextDoc
+
+
 Cycle = Literal["continue", "restart", "new"]
 """How the next cycle of a clock begins (T3): the closed span does not count and the rest of the budget goes on; the
 whole budget again; the budget of rework."""
@@ -67,6 +81,7 @@ class ClockDoc(_Doc):
     measure: Measure
     budget: str | int
     rework_budget: str | int | None = None
+    statutory: StatutoryDoc | None = None
     rounds: Cycle = "new"
     reopened: Cycle = "continue"
     reopened_late: Cycle = "restart"
@@ -96,17 +111,30 @@ class ActionDoc(_Doc):
     form: dict[str, Any] = {}
     guard: str | None = None
     guard_message: TextDoc | None = None
-    not_by: Name | None = None
+    not_by: Name | list[Name] | None = None
     effects: list[Effect] = []
     to: Name | None = None
     branches: list[BranchDoc] = []
 
 
-class ApprovalDoc(_Doc):
-    """A request that somebody else decides: who, within which clock, and what follows."""
+class LevelDoc(_Doc):
+    """One level of an approval. It is passed over where `when` (CEL) does not hold of the request."""
 
     title: TextDoc
     roles: list[Role] = Field(min_length=1)
+    when: str | None = None
+
+
+class ApprovalDoc(_Doc):
+    """A request that somebody else decides: who, within which clock, and what follows.
+
+    Either `roles` (one level) or up to three `levels`, each decided by another person within the clock anew; a denial at
+    any level denies.
+    """
+
+    title: TextDoc
+    roles: list[Role] = []
+    levels: list[LevelDoc] = Field([], max_length=3)
     clock: Name
     delays: list[Name] = []
     approve: BranchDoc
@@ -153,3 +181,47 @@ class WorkflowDoc(_Doc):
     actions: dict[Name, ActionDoc]
     approvals: dict[Name, ApprovalDoc] = {}
     review: ReviewDoc
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of workflow files, for editors. A file that extends another says only what differs.
+
+    In an overlay nothing is required but what names it, and null removes a key; a list replaces the whole list, so the
+    entries of lists are whole in either case.
+    """
+    whole = WorkflowDoc.model_json_schema()
+    definitions: dict[str, Any] = whole.pop("$defs")
+    overlay = _partial({k: v for k, v in whole.items() if k != "required"})
+    partial = {f"{name}Overlay": _partial(body) for name, body in definitions.items() if body.get("type") == "object"}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Jieban workflow 接办流程",
+        "description": "workflows/README.md explains each key with an example",
+        "type": "object",
+        "if": {"required": ["extends"]},
+        "then": overlay | {"required": ["key", "extends", "title"]},
+        "else": whole,
+        "$defs": dict(sorted((definitions | partial).items())),
+    }
+
+
+def _partial(schema: Any) -> Any:
+    """The schema of what is laid over: no key is required, and each may be null."""
+    if not isinstance(schema, dict):
+        return schema
+    out = {key: value for key, value in schema.items() if key not in {"required", "default"}}
+    if "$ref" in out:
+        name = out["$ref"].rpartition("/")[2]
+        out["$ref"] = f"#/$defs/{name}Overlay" if name.endswith("Doc") else out["$ref"]
+    for key in ("properties", "patternProperties"):
+        if key in out:
+            out[key] = {name: _or_null(_partial(field)) for name, field in out[key].items()}
+    if isinstance(out.get("additionalProperties"), dict):
+        out["additionalProperties"] = _or_null(_partial(out["additionalProperties"]))
+    if "anyOf" in out:
+        out["anyOf"] = [_partial(one) for one in out["anyOf"]]
+    return out
+
+
+def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"anyOf": [schema, {"type": "null"}]}

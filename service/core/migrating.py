@@ -178,8 +178,9 @@ def _obstacles(ticket: Ticket, plan: Plan, names: Mapping[str, str | None] | Non
             yield Obstacle("name_taken", clock.name, f"时限{name}已存在", en)
     known = {*plan.source.actions, *ticket.facts.get("actors", {})}
     for action in target.actions.values():
-        if stage in action.stages and action.not_by is not None and action.not_by not in known:
-            en = f"{action.name!r} is not for who did {action.not_by!r}, and who did that is not known of this ticket."
+        unknown = [name for name in action.not_by if name not in known] if stage in action.stages else []
+        if unknown:
+            en = f"{action.name!r} is not for who did {unknown[0]!r}, and who did that is not known of this ticket."
             yield Obstacle("four_eyes", action.name, f"无法确认{action.name}的回避对象", en)
     for approval in [a for a in ticket.approvals if a.state == "pending"]:
         if approval.kind not in target.approvals:

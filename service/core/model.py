@@ -195,7 +195,11 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """A request that someone else must decide. `state`: pending, approved, denied, withdrawn."""
+    """A request that someone else must decide. `state`: pending, approved, denied, withdrawn.
+
+    `level` is the one that decides now (from 1); `decisions` what each level before it and the last one said: level, by,
+    at, reason. JSON-able.
+    """
 
     id: str
     ticket_id: str
@@ -209,6 +213,8 @@ class Approval:
     decided_by: str | None = None
     decided_at: datetime | None = None
     reason: str = ""
+    level: int = 1
+    decisions: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,11 @@ from datetime import datetime
 from typing import Any
 
 from service.core import clocks
-from service.core.definitions import ActionDef
+from service.core.definitions import ActionDef, ApprovalDef, holds
 from service.core.draft import Draft, Env, RouteTo
-from service.core.effects import end_clocks, run
+from service.core.effects import HANDLERS, end_clocks, run
 from service.core.errors import ActionNotPossible, Conflict, FieldError, Forbidden, Invalid, NotFound
-from service.core.model import SYSTEM, Clock, Decision, Firing, Role, Round, Ticket, evolve
+from service.core.model import SYSTEM, Approval, Clock, Decision, Firing, Role, Round, Ticket, evolve
 
 MAX_RUNGS_AT_ONCE = 1000
 JOINING = frozenset({"merge", "split"})
@@ -118,19 +118,33 @@ def note(ticket: Ticket, type_: str, data: Mapping[str, Any], env: Env) -> Decis
 
 
 def decide_approval(ticket: Ticket, approval_id: str, approve: bool, reason: str, env: Env) -> Decision:
-    """A return, extension or pause is decided by somebody who may, and not by who asked (four eyes)."""
+    """One level of a return, extension or pause is decided by somebody who may.
+
+    Never by who asked or who decided a level before (four eyes); a handler decides for his or her own unit only. The last
+    level needed, or a denial at any, ends the request.
+    """
     draft = Draft(ticket, env)
     catch_up(draft, env.now)
     approval = next((a for a in draft.ticket.approvals if a.id == approval_id), None)
     if approval is None:
         raise NotFound("There is no such approval.")
     definition = env.workflow.approvals.get(approval.kind)
-    if definition is not None and env.actor.role not in definition.roles:
-        raise Forbidden(f"This is decided by: {', '.join(sorted(definition.roles))}.")
+    level = definition.levels[min(approval.level, len(definition.levels)) - 1] if definition else None
+    if level is not None and env.actor.role not in level.roles:
+        raise Forbidden(f"This is decided by: {', '.join(sorted(level.roles))}.")
     if definition is None or approval.state != "pending":
         raise Conflict(f"This request is {approval.state} already.", state=approval.state)
+    if env.actor.role is Role.HANDLER and approval.department not in env.actor.departments:
+        raise Forbidden("A department decides the requests of its own people only.")
     if approval.requested_by == env.actor.subject:
         raise Forbidden("Nobody decides his or her own request.")
+    if any(said["by"] == env.actor.subject for said in approval.decisions):
+        raise Forbidden("Each level is decided by another person.")
+    said = {"level": approval.level, "by": env.actor.subject, "at": env.now.isoformat(), "reason": reason}
+    approval = replace(approval, decisions=(*approval.decisions, {**said, "approve": approve}))
+    higher = next_level(definition, approval, draft.context() | {"form": dict(approval.form)}) if approve else None
+    if higher is not None:
+        return _passed_on(draft, replace(approval, level=higher), definition)
     state = "approved" if approve else "denied"
     approval = replace(approval, state=state, decided_by=env.actor.subject, decided_at=env.now, reason=reason)
     came_from = draft.ticket.stage
@@ -149,6 +163,22 @@ def decide_approval(ticket: Ticket, approval_id: str, approve: bool, reason: str
         reason=reason,
         **{"from": came_from, "to": draft.ticket.stage},
     )
+    return draft.finish()
+
+
+def next_level(definition: ApprovalDef, approval: Approval, context: Mapping[str, Any]) -> int | None:
+    """The next level above the approval's own that this request needs; None: its own is the last."""
+    above = enumerate(definition.levels[approval.level :], approval.level + 1)
+    return next((n for n, level in above if holds(level.when, context)), None)
+
+
+def _passed_on(draft: Draft, approval: Approval, definition: ApprovalDef) -> Decision:
+    """A level said yes: the next one decides, within the clock anew. The request stays undecided (T7)."""
+    end_clocks(draft, [c for c in draft.open_clocks(definition.clock) if c.subject_id == approval.id], "decided")
+    draft.approval = approval
+    draft.put("approvals", approval)
+    HANDLERS["start"](draft, definition.clock)
+    draft.event("approval.passed", approval=approval.id, kind=approval.kind, level=approval.level)
     return draft.finish()
 
 
@@ -230,7 +260,7 @@ def check_allowed(draft: Draft, action: ActionDef, name_others: bool = True) -> 
         raise Forbidden(f"{action.name!r} is done by a department that handles this ticket.")
     if ticket.stage not in action.stages:
         raise _not_possible(draft, f"{action.name!r} is not possible in stage {ticket.stage!r}.", name_others)
-    if action.not_by and ticket.facts.get("actors", {}).get(action.not_by) == actor.subject:
+    if actor.subject in [ticket.facts.get("actors", {}).get(name) for name in action.not_by]:
         raise Forbidden("Four eyes: this cannot be done by the person whose work it judges.")
     if not draft.holds(action.guard):
         message = action.guard_message or {"en": f"The condition of {action.name!r} does not hold.", "zh": "条件不满足"}

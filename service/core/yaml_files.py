@@ -49,23 +49,41 @@ def read_yaml(path: Path) -> Any:
 
 def line_of(path: Path, keys: Sequence[str | int]) -> int:
     """The line (from 1) of the deepest of `keys` that the file holds."""
-    line, below = 1, _read(path)[1][1]
+    return line_in((1, _read(path)[1][1]), keys)
+
+
+def depth_of(path: Path, keys: Sequence[str | int]) -> int:
+    """How many of `keys`, from the first on, the file holds."""
+    depth, below = 0, _read(path)[1][1]
+    while depth < len(keys) and keys[depth] in below:
+        below = below[keys[depth]][1]
+        depth += 1
+    return depth
+
+
+def _read(path: Path) -> tuple[Any, Place]:
+    return read_text(_bounded(path), path.name)
+
+
+def read_text(text: str, name: str) -> tuple[Any, Place]:
+    """The value and the places of a text in YAML; `name` stands for its file in errors."""
+    try:
+        return _Reader(name, yaml.parse(text, Loader=_LOADER)).document()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise DefinitionError(str(error.problem), (), name, mark.line + 1 if mark else 1) from None
+    except yaml.YAMLError as error:  # a control character
+        raise DefinitionError(f"not readable as YAML: {str(error).splitlines()[0]}", (), name, 1) from None
+
+
+def line_in(place: Place, keys: Sequence[str | int]) -> int:
+    """The line (from 1) of the deepest of `keys` that lies below a place."""
+    line, below = place
     for key in keys:
         if key not in below:
             break
         line, below = below[key]
     return line
-
-
-def _read(path: Path) -> tuple[Any, Place]:
-    text = _bounded(path)
-    try:
-        return _Reader(path.name, yaml.parse(text, Loader=_LOADER)).document()
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        raise DefinitionError(str(error.problem), (), path.name, mark.line + 1 if mark else 1) from None
-    except yaml.YAMLError as error:  # a control character
-        raise DefinitionError(f"not readable as YAML: {str(error).splitlines()[0]}", (), path.name, 1) from None
 
 
 def _bounded(path: Path) -> str:

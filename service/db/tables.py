@@ -393,6 +393,8 @@ class ApprovalRow(SQLModel, table=True):
     decided_by: str | None = _text(nullable=True)
     decided_at: datetime | None = _time(nullable=True)
     reason: str = _text(default="")
+    level: int = _int(1, small=True)
+    decisions: list[dict[str, Any]] = _json("[]")
 
 
 class ReviewRow(SQLModel, table=True):

@@ -50,6 +50,6 @@ async def decide(house: House, actor: Actor, approval_id: str, approve: bool, re
 def _approval(row: Any) -> Approval:
     names = (
         "id", "ticket_id", "assignment_id", "kind", "state", "department", "requested_by", "requested_at", "form",
-        "decided_by", "decided_at", "reason",
+        "decided_by", "decided_at", "reason", "level",
     )  # fmt: skip
-    return Approval(**{name: row[name] for name in names})
+    return Approval(**{name: row[name] for name in names}, decisions=tuple(row["decisions"]))

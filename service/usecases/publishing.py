@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 from service.core import definitions
+from service.core.checking import Fault, Proof, check
+from service.core.definitions import Source
 from service.core.errors import DefinitionError
 from service.core.model import SYSTEM
 from service.core.routing import DISTRICT, check_codes, parse_routing
-from service.core.yaml_files import line_of, read_yaml
+from service.core.tightening import loosened
+from service.core.yaml_files import line_in, line_of, read_text, read_yaml
 from service.db import definitions as stored
 from service.usecases.calendars import publish_version
 from service.usecases.house import House
@@ -49,16 +53,131 @@ def read_folder(folder: Path) -> Folder:
     except DefinitionError as error:
         raise _at(folder / "routing.yaml", error.detail, error.path) from None
     calendars = definitions.read_calendars(folder)
-    workflows = definitions.read_workflows(folder)
-    for key, plain in workflows.items():
-        if plain["calendar"] not in calendars:
-            raise DefinitionError(f"there is no calendar {plain['calendar']!r}", (key, "calendar"))
+    sources = definitions.read_workflows(folder)
+    for checked in prove(sources, codes):
+        if checked.errors:
+            raise checked.errors[0]
+    workflows = {key: source.plain for key, source in sources.items() if not source.abstract}
     departments["district_units"] = {str(k): v for k, v in departments["district_units"].items()}
     return Folder(workflows, calendars, routing, matters, departments)
 
 
 FILES = "system"
 """The author of what the folder publishes when the service starts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What the check found out about one workflow: its faults, each with file and line, or its proof."""
+
+    source: Source
+    proof: Proof
+    errors: tuple[DefinitionError, ...]
+    seconds: float
+    """CPU time of the check."""
+
+
+def prove(sources: Mapping[str, Source], departments: Collection[str]) -> Iterator[Checked]:
+    """Check every workflow, those that others extend first; what an overlay inherits is told once, of its base."""
+    told: dict[str, set[tuple[Any, str]]] = {}
+    for key in sorted(sources, key=lambda k: len(sources[k].files)):
+        source, start = sources[key], process_time()
+        proof = check(source.flow)
+        told[key] = {(fault.path, fault.en) for fault in proof.faults}
+        inherited = told.get(source.parent or "", set())
+        errors = [source.error(f.error()) for f in proof.faults if (f.path, f.en) not in inherited]
+        if source.parent is not None:
+            base = sources[source.parent].flow
+            errors += [source.error(f.error(), own=True) for f in loosened(base, source.flow)]
+        errors += [source.error(f.error(), own=True) for f in misplaced(key, sources, departments)]
+        yield Checked(source, proof, tuple(errors), process_time() - start)
+
+
+def misplaced(key: str, sources: Mapping[str, Source], departments: Collection[str]) -> Iterator[Fault]:
+    """Units that do not exist, or for which another workflow is chosen as well."""
+    flow = sources[key].flow
+    for code in sorted(flow.departments - set(departments)):
+        yield _no_department(code)
+    for other in sources.values():
+        if other.key >= key or other.abstract or sources[key].abstract:
+            continue
+        shared = flow.departments & other.flow.departments
+        domains = flow.domains & other.flow.domains if flow.domains and other.flow.domains else {"any domain"}
+        urgent = flow.urgency & other.flow.urgency
+        plain = not flow.departments and not other.flow.departments and flow.domains & other.flow.domains
+        if (shared and domains and not flow.urgency and not other.flow.urgency) or urgent or plain:
+            what = ", ".join(sorted(shared or urgent or flow.domains))
+            yield Fault(
+                ("departments",) if shared else ("urgency",) if urgent else ("domains",),
+                f"与 {other.key} 重复：{what}", f"{other.key!r} takes the same tickets: {what}",
+                "each ticket is taken by one workflow",
+            )  # fmt: skip
+
+
+def _no_department(code: str) -> Fault:
+    return Fault(("departments",), f"没有单位 {code}", f"there is no department {code!r}", "a code of departments.yaml")
+
+
+def check_folder(folder: Path) -> list[Checked]:
+    """Prove each workflow of a folder. Raises DefinitionError where it cannot even be read."""
+    departments = read_yaml(folder / "departments.yaml")
+    return list(prove(definitions.read_workflows(folder), [d["code"] for d in departments["departments"]]))
+
+
+def told(checked: Checked) -> dict[str, Any]:
+    """A proof for readers: how much was explored, and the longest lawful life with what it is made of."""
+    flow, life = checked.source.flow, checked.proof.life
+    parts = [
+        {"of": name, "times": times, "measure": budget.measure, "budget": budget.text()}
+        for name, times, budget in life.parts
+    ]
+    return {
+        "key": flow.key,
+        "title": flow.title["zh"],
+        "title_en": flow.title["en"],
+        "configurations": checked.proof.configurations,
+        "longest_life": {"text": str(life), "parts": parts},
+    }
+
+
+def check_plain(house: House, given: str | Mapping[str, Any]) -> Checked:
+    """Prove one workflow that is published nowhere yet: the text of a file, or its data.
+
+    `extends` names a published workflow. Raises DefinitionError (with the line, where a text was given) where it cannot
+    be read; what the proof finds is in the answer's errors.
+    """
+    value, place = read_text(given, "workflow.yaml") if isinstance(given, str) else (given, (0, {}))
+    if not isinstance(value, Mapping):
+        raise DefinitionError("a workflow file is a mapping with a `key`", (), "workflow.yaml", line_in(place, ()))
+    start, parent = process_time(), value.get("extends")
+
+    def at(error: DefinitionError) -> DefinitionError:
+        return DefinitionError(
+            error.detail,
+            error.path,
+            "workflow.yaml",
+            line_in(place, error.path) if isinstance(given, str) else 0,
+            error.steps,
+        )
+
+    base = house.rules.newest.get(parent) if isinstance(parent, str) else None
+    if parent is not None and base is None:
+        known = ", ".join(sorted(house.rules.newest))
+        raise at(DefinitionError(f"there is no published workflow {parent!r}; there are: {known}", ("extends",)))
+    body = house.rules.bodies["workflow", base.key][1] if base is not None else {}
+    plain = definitions.extended(body, value)
+    try:
+        flow = definitions.compile_workflow(plain)
+    except DefinitionError as error:
+        raise at(error) from None
+    proof = check(flow)
+    faults = [*proof.faults, *(loosened(base, flow) if base is not None else ())]
+    if flow.calendar not in house.rules.newest_calendars:
+        faults.append(Fault(("calendar",), f"没有日历 {flow.calendar}", f"there is no calendar {flow.calendar!r}",
+                            ", ".join(sorted(house.rules.newest_calendars))))  # fmt: skip
+    faults += [_no_department(code) for code in sorted(flow.departments - house.rules.department_codes)]
+    source = Source(flow.key, base.key if base is not None else None, bool(plain.get("abstract")), (), plain, flow)
+    return Checked(source, proof, tuple(at(f.error()) for f in faults), process_time() - start)
 
 
 async def publish_folder(house: House, folder: Folder, by: str, reason: str) -> list[str]:

@@ -155,6 +155,8 @@ def approval(a: Approval, number: str, zone: ZoneInfo) -> dict[str, Any]:
         "decided_by": a.decided_by,
         "decided_at": local(a.decided_at, zone),
         "reason": a.reason,
+        "level": a.level,
+        "decisions": [{**said, "at": _relocal(said["at"], zone)} for said in a.decisions],
     }
 
 

@@ -5,6 +5,7 @@ Running tickets are moved to another version only by an order of its own (`migra
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from pydantic_core import to_json
 
 from service.core.access import require
+from service.core.checking import check
 from service.core.definitions import Workflow, compile_workflow
 from service.core.differing import differences
 from service.core.errors import Conflict, DefinitionError, FieldError, Invalid, NotFound, Stale
@@ -200,6 +202,15 @@ async def _checked(house: House, tx: Tx, plain: Mapping[str, Any]) -> Workflow:
         told = "expected the code of a department; GET /v1/departments lists them"
         raise Invalid(
             "A department is not known.", [FieldError(f"/workflow/departments/{n}", told) for n, _ in unknown]
+        )
+    faults = (await asyncio.to_thread(check, flow)).faults
+    if faults:
+        raise Invalid(
+            "The workflow is not proved; POST /v1/workflows/check tells the shortest way to each fault.",
+            [
+                FieldError("/workflow" + "".join(f"/{p}" for p in f.path), f"{f.en}; expected: {f.expected}")
+                for f in faults
+            ],
         )
     return flow
 

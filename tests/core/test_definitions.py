@@ -27,7 +27,11 @@ def test_the_shipped_set_loads_in_two_seconds() -> None:
     start = process_time()
     read = read_folder(WORKFLOWS)
     assert process_time() - start < 2
-    assert set(read.workflows) == {*DOMAINS, "emergency"} and set(read.calendars) == {"cn-jinan"}
+    assert (
+        {*DOMAINS, "emergency"} <= set(read.workflows)
+        and len(read.workflows) >= 6 + 8
+        and set(read.calendars) == {"cn-jinan"}
+    )
 
 
 def test_each_domain_has_its_workflow_and_the_abstract_one_is_none() -> None:
@@ -71,6 +75,7 @@ def copied(tmp_path: Path) -> Path:
     """A folder of workflows that may be spoiled: the base and two that extend it."""
     target = tmp_path / "workflows"
     shutil.copytree(WORKFLOWS, target)
+    shutil.rmtree(target / "departments")
     for path in (target / "city").glob("*.yaml"):
         if path.stem not in {"base", "project_landing", "consultation"}:
             path.unlink()

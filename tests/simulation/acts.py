@@ -245,7 +245,10 @@ def _record_callback(t: Ticket, leg: Leg | None, form: Form, now: datetime) -> N
     t.meet(now, "callback")
     if closes:
         t.close(now, t.reply_outcome if reached else "unrated")
+    elif t.round >= 3 and t.count("reviews") >= 2:
+        t.close(now, "explained_no_basis")
     elif t.round >= 3:
+        t.counters["reviews"] = t.count("reviews") + 1
         t.propose(now)
         t.stage = "reviewing"
     else:

@@ -97,7 +97,7 @@ class Mirror:
     async def post(self, domain: str, urgency: str, age: timedelta, *, routed: bool) -> str:
         """One request comes in, `age` after the hotline took it."""
         received = self.now - age
-        more: dict[str, Any] = {} if routed else dict(UNROUTED)
+        more: dict[str, Any] = {"matter": "foreign_trade"} if routed else dict(UNROUTED)
         more |= {"domain": domain, "urgency": urgency}
         shown = await self.real.post(request_body(**more, source={"received_at": received.isoformat()}))
         lead = shown["lead"]["department"] if shown["lead"] else ""

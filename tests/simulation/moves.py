@@ -11,7 +11,8 @@ from tests.simulation.acts import ACTS
 from tests.simulation.mirror import Mirror
 from tests.simulation.model import Ticket
 
-UNITS = ("tax", "finance", "water")
+UNITS = ("commerce", "transport", "water")
+"""Units without a workflow of their own: the model knows the city's."""
 DOMAINS = ("consultation", "project_landing", "business_development", "government_service", "complaint_report")
 URGENCIES = ("normal", "normal", "urgent", "emergency")
 PAUSES = ("waiting_enterprise", "statutory_procedure", "force_majeure")
