@@ -26,6 +26,7 @@ from service.api import (
     queue,
     reports,
     reviews,
+    routing,
     sandbox,
     schemas,
     tickets,
@@ -93,7 +94,7 @@ def create_app(open_parts: Callable[[], Any], *, with_sandbox: bool) -> FastAPI:
         redirect_slashes=False,
     )
     errors.install(app)
-    for module in (intake, tickets, queue, reviews, reports, calendars, timers, admin):
+    for module in (intake, tickets, queue, reviews, reports, calendars, timers, routing, admin):
         app.include_router(module.router)
     if with_sandbox:
         app.include_router(sandbox.router)

@@ -256,6 +256,23 @@ class RoutingTry(Body):
     location: Location | None = None
 
 
+class NewProposal(Body):
+    """`words` stand in the ticket's text; together they are to lead to `lead` (default: who leads the ticket now)."""
+
+    ticket: Code
+    words: list[Annotated[str, StringConstraints(strip_whitespace=True, min_length=2, max_length=20)]] = Field(
+        min_length=1, max_length=10
+    )
+    lead: Code | None = None
+    matter: Code | None = None
+    reason: Filled2000
+
+
+class ProposalDecision(Body):
+    decision: Literal["accept", "refuse"]
+    reason: Filled2000
+
+
 # --- answers (documentation; answers are rendered by usecases.views) -------------------------------------------------
 
 

@@ -27,6 +27,8 @@ DISTRICT = "@district"
 DISPATCHER = "@dispatcher"
 NO_UNIT = frozenset((DISTRICT, DISPATCHER))
 COMPLAINT = "complaint_report"
+RULING = "ruling_"
+"""How the keys of rules begin that were accepted from a ruling."""
 LEVELS = 5
 """How deep the tree of matters may be: the provincial catalogue has five levels."""
 CLAUSE_ENDS = re.compile(r"[\s,.;:!?。、]+")
@@ -76,13 +78,15 @@ class WeightsDoc(_Doc):
     """What was learned of one question (which lead, which domain), in hundredths. Choice -> points.
 
     A choice has `start`, the points of each word found, of each rule that speaks, and `log` x ln(1 + s) for its
-    highest hand-written score s; the choice of the best rule has `best` more. `margin`: closer than this is no choice.
+    highest hand-written score s; the choice of the best rule has `best` more. `margin`: closer than this is no choice;
+    `least`: nor with less than this besides `start`.
     In a long text with n > `typical` words found each counts sqrt(typical / n) of its points, or mere length would win.
     """
 
     log: int
     best: int = 0
     margin: int = Field(0, ge=0)
+    least: int = Field(0, ge=0)
     typical: int = Field(30, ge=1)
     start: dict[str, int]
     words: dict[str, dict[str, int]]
@@ -101,12 +105,13 @@ class ConflictDoc(_Doc):
 
 
 class RoutingDoc(_Doc):
-    """The dispatch catalogue (派单目录)."""
+    """The dispatch catalogue (派单目录). `withdrawn`: rules from rulings that are not kept any longer."""
 
     domains: list[DomainDoc]
     default_domain: Domain
     rules: list[RuleDoc]
     conflict: ConflictDoc = ConflictDoc()
+    withdrawn: list[str] = []
     learned: LearnedDoc | None = None
 
 
@@ -181,6 +186,7 @@ class Router:
     ) -> None:
         self.doc, self._matters, self._units, self._simplify = doc, matters, district_units, simplify
         self._complaints_to = complaints_to or {}
+        self._made_of = (matters, district_units, simplify, names, complaints_to)
         learned = doc.learned
         words = sorted(
             {self.fold(w) for r in doc.rules for w in (*r.words, *r.not_words)}
@@ -209,6 +215,10 @@ class Router:
                 self._by_word.setdefault(word, []).append(n)
             for matter in rule.when.matters:
                 self._by_matter.setdefault(matter, []).append(n)
+
+    def with_catalogue(self, doc: RoutingDoc) -> Router:
+        """The same city under another catalogue."""
+        return Router(doc, *self._made_of)
 
     def fold(self, text: str) -> str:
         """NFKC, lower case, traditional characters turned into simplified ones."""
@@ -416,6 +426,8 @@ def _ranked(
     if best is not None:
         points[best] += weights.best
     ranked = sorted(points, key=lambda choice: (-round(points[choice]), choice))
+    first = ranked[0]
+    weak = round(points[first] - weights.start.get(first, 0)) < weights.least
     near = len(ranked) > 1 and round(points[ranked[0]]) - round(points[ranked[1]]) < weights.margin
     told = ranked if explain else ranked[:1]
     return [
@@ -423,7 +435,9 @@ def _ranked(
             choice,
             round(points[choice]),
             _heard(choice, said, spoken),
-            ("too close to the next" if near else None) if n == 0 else "less than the first",
+            ("too little evidence" if weak else "too close to the next" if near else None)
+            if n == 0
+            else "less than the first",
             choice,
         )
         for n, choice in enumerate(told)
@@ -478,6 +492,13 @@ def parse_routing(plain: Any) -> RoutingDoc:
             raise DefinitionError("a rule has words or conditions; else it would take everything", ("rules", n))
         keys.add(rule.key)
     return doc
+
+
+def with_rulings(file: Mapping[str, Any], published: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The catalogue of a file with the rules from rulings that were published since, unless it has or withdraws them."""
+    done = {rule["key"] for rule in file["rules"]} | set(file.get("withdrawn", ()))
+    kept = [r for r in (published or {"rules": ()})["rules"] if r["key"].startswith(RULING) and r["key"] not in done]
+    return {**file, "rules": [*kept, *file["rules"]]}
 
 
 def check_codes(doc: RoutingDoc, departments: Sequence[str], matters: Sequence[str]) -> None:

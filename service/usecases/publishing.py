@@ -10,7 +10,7 @@ from typing import Any
 from service.core import definitions
 from service.core.errors import DefinitionError
 from service.core.model import SYSTEM
-from service.core.routing import NO_UNIT, Matter, check_codes, check_matters, parse_routing
+from service.core.routing import NO_UNIT, Matter, check_codes, check_matters, parse_routing, with_rulings
 from service.core.yaml_files import line_of, read_yaml
 from service.db import definitions as stored
 from service.usecases.calendars import publish_version
@@ -81,7 +81,8 @@ async def publish_folder(house: House, folder: Folder, by: str, reason: str) -> 
         entries += [("workflow", k, v) for k, v in folder.workflows.items()]
         entries += [("routing", "city", folder.routing), ("matters", "city", folder.matters)]
         entries += [("departments", "city", folder.departments)]
-        for kind, key, body in entries:
+        for kind, key, given in entries:
+            body = with_rulings(given, await stored.newest_body(tx, kind, key)) if kind == "routing" else given
             version = (
                 await publish_version(tx, body, by, reason)
                 if kind == "calendar"
