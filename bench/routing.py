@@ -52,7 +52,7 @@ class Labelled:
     request: Request
     leads: tuple[str, ...]
     domain: str
-    group: str
+    source: str
 
 
 def labelled(requests: Path, labels: Path) -> list[Labelled]:
@@ -65,7 +65,12 @@ def labelled(requests: Path, labels: Path) -> list[Labelled]:
         text = row.get("text", row.get("description", ""))
         leads = tuple(one or DISPATCHER for one in (lead if isinstance(lead, list) else [lead]))
         out.append(
-            Labelled(Request(row["title"], "" if text == row["title"] else text), leads, domain, row.get("source", ""))
+            Labelled(
+                Request(row["title"], "" if text == row["title"] else text),
+                leads,
+                domain,
+                str(row.get("source", "") if isinstance(row.get("source"), str) else ""),
+            )
         )
     return out
 
@@ -77,7 +82,11 @@ def measure(router: Router, texts: Sequence[Labelled]) -> dict[str, float]:
     seconds = (time.process_time() - began) / len(texts)
     found = [r.unit or DISPATCHER for r in routes]
     sure = [(f, t) for f, r, t in zip(found, routes, texts, strict=True) if r.lead]
-    return {
+    sources = {
+        f"lead right, {source}": share(f in t.leads for f, t in zip(found, texts, strict=True) if t.source == source)
+        for source in sorted({t.source for t in texts} - {""})
+    }
+    return sources | {
         "texts": len(texts),
         "without a dispatcher": len(sure) / len(texts),
         "lead right": share(f in t.leads for f, t in zip(found, texts, strict=True)),
@@ -180,12 +189,17 @@ def fit(router: Router, texts: Sequence[Labelled], l1: float, l2: float) -> dict
         if route.unit in leads:
             best[n, leads.index(route.unit)] = 1
     wanted = np.array([[t.leads[0] == lead for lead in leads] for t in texts], dtype=float)
-    weights, start, (log, bonus) = solve(Found(sets, words), wanted, [np.log1p(by_hand), best], l1, l2)
+    signs = []
+    for t in texts:
+        title, body = router.found(t.request.title), router.found(t.request.description)
+        signs.append({f"rule {sign}" for sign in router.signs(t.request, title, body, t.domain)})
+    both, names = joined(sets, words, signs)
+    weights, start, (log, bonus) = solve(both, wanted, [np.log1p(by_hand), best], l1, l2)
     answer = {
         "leads": told(
             words,
             leads,
-            weights,
+            weights[: len(words)],
             start,
             log=hundredths(log * BY_HAND),
             best=hundredths(bonus * BY_HAND),
@@ -195,19 +209,25 @@ def fit(router: Router, texts: Sequence[Labelled], l1: float, l2: float) -> dict
         )
     }
 
+    answer["leads"]["rules"] = told(names, leads, weights[len(words) :], start)["words"]
     speaks, spoken = [], np.zeros((len(texts), len(DOMAINS)))
     for n, t in enumerate(texts):
         title, body = router.found(t.request.title), router.found(t.request.description)
         speaks.append({f"rule {key}" for key in router.speaking(title, body)})
         for domain, by in router.domain_words:
             spoken[n, DOMAINS.index(domain)] = score(by, title, body)[0]
-    rules = sorted(set().union(*speaks))
-    both = Found([a | b for a, b in zip(sets, speaks, strict=True)], [*words, *rules])
+    both, names = joined(sets, words, speaks)
     wanted = np.array([[t.domain == domain for domain in DOMAINS] for t in texts], dtype=float)
     weights, start, (log,) = solve(both, wanted, [np.log1p(spoken)], l1, l2)
     part = told(words, DOMAINS, weights[: len(words)], start, log=hundredths(log * BY_HAND), typical=TYPICAL)
-    part["rules"] = told([r[5:] for r in rules], DOMAINS, weights[len(words) :], start)["words"]
+    part["rules"] = told(names, DOMAINS, weights[len(words) :], start)["words"]
     return answer | {"domains": part}
+
+
+def joined(sets: Sequence[set[str]], words: Sequence[str], more: Sequence[set[str]]) -> tuple[Found, list[str]]:
+    """Words and signs (written "rule NAME") of each text together; and the names of the signs, in order."""
+    names = sorted(set().union(*more))
+    return Found([a | b for a, b in zip(sets, more, strict=True)], [*words, *names]), [n[5:] for n in names]
 
 
 def told(words: Sequence[str], choices: Sequence[str], weights: Any, start: Any, **more: int) -> dict[str, Any]:

@@ -29,6 +29,8 @@ NO_UNIT = frozenset((DISTRICT, DISPATCHER))
 COMPLAINT = "complaint_report"
 RULING = "ruling_"
 """How the keys of rules begin that were accepted from a ruling."""
+SIGNS = ("@office", "@office_in_complaint")
+DOMAIN_SIGN = "@domain:"
 LEVELS = 5
 """How deep the tree of matters may be: the provincial catalogue has five levels."""
 CLAUSE_ENDS = re.compile(r"[\s,.;:!?。、]+")
@@ -251,7 +253,8 @@ class Router:
             known = self._unit(unit, request) or unit == DISPATCHER
             tried.append(Tried(chosen, MATTER_BONUS, (), None if known else "the district is not known", unit))
         elif self.doc.learned and not (best and _decides(best, best_score)):
-            weighed = self._weigh(self.doc.learned.leads, title | body, tried, best, rules, explain)
+            signs = self.signs(request, title, body, domain)
+            weighed = self._weigh(self.doc.learned.leads, title | body, tried, best, rules, signs, explain)
             tried += [Tried(f"learned:{t.lead}", t.score, t.words, t.out, t.lead) for t in weighed]
             unit = weighed[0].lead if weighed[0].out is None else None
             best = max(
@@ -286,6 +289,7 @@ class Router:
         tried: Iterable[Tried],
         best: RuleDoc | None,
         rules: Mapping[str, RuleDoc],
+        signs: Iterable[str],
         explain: bool,
     ) -> list[Tried]:
         """The learned points of each choice of a lead, the highest first; out if it is too close to the next."""
@@ -293,7 +297,7 @@ class Router:
         for t in tried:
             if t.rule in rules:
                 by_hand[t.lead] = max(by_hand.get(t.lead, 0), t.score)
-        return _ranked(weights, found, by_hand, best=best.lead if best else None, explain=explain)
+        return _ranked(weights, found, by_hand, best=best.lead if best else None, speaks=signs, explain=explain)
 
     def _complained_of(self, request: Request) -> frozenset[str]:
         """Units whose name stands in one clause with a word of misconduct."""
@@ -377,6 +381,16 @@ class Router:
         if not words and not named:
             points = rule.min_score
         return Tried(rule.key, points, hits, None if points >= rule.min_score else "too little evidence", rule.lead)
+
+    def signs(self, request: Request, title: frozenset[str], body: frozenset[str], domain: str) -> tuple[str, ...]:
+        """What else may speak for a lead: rules that speak, the domain, and whether an office is named (in a complaint)."""
+        office: tuple[str, ...] = ()
+        if self._party_automaton is not None:
+            text = f"{self.fold(request.title)} {self.fold(request.description)}"
+            hits = self._party_automaton.find_matches_as_indexes(text, overlapping=True)
+            if any(self._parties[n] in self._named for n, _, _ in hits):
+                office = (SIGNS[0], SIGNS[1]) if domain == COMPLAINT else (SIGNS[0],)
+        return (*self.speaking(title, body), f"{DOMAIN_SIGN}{domain}", *office)
 
     def _unit(self, lead: str, request: Request) -> str | None:
         if lead == DISPATCHER:
@@ -513,7 +527,8 @@ def check_codes(doc: RoutingDoc, departments: Sequence[str], matters: Sequence[s
     if doc.learned is None:
         return
     keys = {rule.key for rule in doc.rules}
-    for key in {*doc.learned.leads.rules, *doc.learned.domains.rules} - keys:
+    signs = {*SIGNS, *(f"{DOMAIN_SIGN}{domain}" for domain in DOMAINS)}
+    for key in {*doc.learned.leads.rules, *doc.learned.domains.rules} - keys - signs:
         raise DefinitionError(f"there is no rule {key!r}", ("learned",))
     for part, weights, choices in (
         ("leads", doc.learned.leads, {*departments, *NO_UNIT}),
