@@ -11,6 +11,7 @@ from service.api import deps
 from service.api.deps import ActorDep, HouseDep
 from service.api.schemas import NewProposal, Page, Problem, ProposalDecision
 from service.api.tickets import ABSENT, Limit
+from service.core.access import require
 from service.usecases import routing
 
 router = APIRouter(prefix="/v1", tags=["routing"])
@@ -36,6 +37,7 @@ async def get_accuracy(
 )
 async def post_proposal(request: Request, house: HouseDep, actor: ActorDep) -> Response:
     """Propose words that tell the right unit, from a ruling; `routes` says what it would change for this ticket."""
+    require(actor, "routing:propose")
     body = await deps.read(request, NewProposal)
     call = deps.call_of(request, "POST /v1/routing/proposals", body.model_dump())
     return deps.respond(await routing.propose(house, actor, body.model_dump(), call))
@@ -62,6 +64,7 @@ async def get_proposals(
 )
 async def post_decision(request: Request, proposal: str, house: HouseDep, actor: ActorDep) -> Response:
     """Accept: a new version of the catalogue has the rule. Refuse: with a reason. Not by who proposed it."""
+    require(actor, "definitions:write")
     body = await deps.read(request, ProposalDecision)
     call = deps.call_of(request, f"POST /v1/routing/proposals/{proposal}/decision", body.model_dump())
     return deps.respond(await routing.decide(house, actor, deps.row_id(proposal), body.model_dump(), call))
