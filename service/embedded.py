@@ -60,7 +60,7 @@ POSTGRES_SETTINGS: Mapping[str, str] = {
     "unix_socket_permissions": "0700",
     "max_connections": "100",
     "shared_buffers": "256MB",
-    "wal_compression": "on",
+    "max_wal_size": "4GB",  # a burst of timers is no reason for a checkpoint
     "checkpoint_timeout": "2min",  # little to replay after a kill
     "idle_in_transaction_session_timeout": "60s",
     "timezone": "UTC",

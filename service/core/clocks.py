@@ -147,6 +147,11 @@ def project(clock: Clock, rungs: Sequence[tuple[str, RungTime]], calendar: Calen
     """
     due_at = due(clock, calendar)
     clock = evolve(clock, due_at=due_at, provisional=calendar.is_provisional(due_at, clock.measure))
+    return arm(clock, rungs, calendar, deciding)
+
+
+def arm(clock: Clock, rungs: Sequence[tuple[str, RungTime]], calendar: Calendar, deciding: bool = False) -> Clock:
+    """Refresh `next_fire_at` alone: after a rung, which leaves the ledger and so the due time as they are."""
     upcoming = next_rung(clock, rungs, calendar, deciding)
     return evolve(clock, next_fire_at=upcoming[1] if upcoming else None)
 

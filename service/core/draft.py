@@ -105,11 +105,9 @@ class Draft:
     def put(self, kind: str, row: Any) -> None:
         """Add or replace one child (`kind` is the attribute's name) by its id."""
         rows: tuple[Any, ...] = getattr(self.ticket, kind)
-        if any(r.id == row.id for r in rows):
-            rows = tuple(row if r.id == row.id else r for r in rows)
-        else:
-            rows = (*rows, row)
-        self.set(**{kind: rows})
+        ids = [r.id for r in rows]
+        n = ids.index(row.id) if row.id in ids else len(rows)
+        self.set(**{kind: (*rows[:n], row, *rows[n + 1 :])})
 
     def put_clock(self, clock: Clock) -> None:
         definition, calendar = self.env.workflow.clocks[clock.name], self.env.calendar_of(clock)
@@ -175,12 +173,13 @@ class Draft:
         }
 
     def finish(self) -> Decision:
-        ticket = self.ticket
+        ticket, changes = self.ticket, {"updated_at": self.env.now, "version": self.before.version + 1}
         if ticket.open:
             legs = [a.department for a in ticket.assignments if a.open]
             review = ticket.open_review()
             asked = [o.department for o in ticket.opinions if review and o.review_id == review.id]
             owners = [m.department for m in ticket.measures if m.open]
-            ticket = evolve(ticket, visible_to=tuple(sorted({*legs, *asked, *owners})))
-        ticket = evolve(ticket, updated_at=self.env.now, version=self.before.version + 1)
-        return Decision(self.before, ticket, tuple(self.events), tuple(self.firings), tuple(self.notices))
+            changes["visible_to"] = tuple(sorted({*legs, *asked, *owners}))
+        return Decision(
+            self.before, evolve(ticket, **changes), tuple(self.events), tuple(self.firings), tuple(self.notices)
+        )

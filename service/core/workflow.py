@@ -171,8 +171,8 @@ def catch_up(draft: Draft, until: datetime, *, timers: bool = False) -> None:
 
 
 def _fire(draft: Draft, clock: Clock, now: datetime) -> None:
-    definition = draft.env.workflow.clocks[clock.name]
-    upcoming = clocks.next_rung(clock, definition.times, draft.env.calendar_of(clock), draft.deciding(clock))
+    definition, calendar = draft.env.workflow.clocks[clock.name], draft.env.calendar_of(clock)
+    upcoming = clocks.next_rung(clock, definition.times, calendar, draft.deciding(clock))
     assert upcoming is not None, "a clock with a next_fire_at has a rung to fire"
     name, at = upcoming
     rung = definition.rungs[name]
@@ -183,7 +183,8 @@ def _fire(draft: Draft, clock: Clock, now: datetime) -> None:
     clock = evolve(clock, fired=(*clock.fired, name))
     if name == "breach":
         clock = clocks.breach(clock)
-    draft.put_clock(clock)
+    clock = clocks.arm(clock, definition.times, calendar, draft.deciding(clock))
+    draft.put("clocks", clock)
     outcome = "superseded" if overtaken else "fired"
     draft.firings.append(Firing(clock.id, name, at, fired_at, outcome))
     draft.leg = next((a for a in draft.ticket.assignments if a.id == clock.assignment_id), None)

@@ -8,7 +8,7 @@ texts that only people read are left out.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -38,6 +38,7 @@ def _select(name: str) -> str:
     return f"SELECT {columns} FROM {name} WHERE ticket_id = ANY($1::uuid[]) ORDER BY ticket_id, {order}"  # noqa: S608
 
 
+_NAMES = {name: tuple(f.name for f in fields(cls)) for name, (cls, _) in CHILDREN.items()}
 TICKETS = f"SELECT {', '.join(_HEADER)} FROM tickets WHERE id = ANY($1::uuid[])"  # noqa: S608
 SELECTS = {name: _select(name) for name in CHILDREN}
 
@@ -73,11 +74,11 @@ async def load(tx: Tx, ids: Sequence[str]) -> Loaded:
 def _ticket(row: Any, children: dict[str, Sequence[Any]]) -> Ticket:
     ticket = object.__new__(Ticket)
     values = ticket.__dict__
-    values.update(row)
+    values.update(zip(_HEADER, row, strict=True))
     values["phase"], values["visible_to"] = _PHASES[row["phase"]], tuple(row["visible_to"])
     for name, rows in children.items():
         if name == "clocks":
-            values[name] = tuple([_clock(r, row) for r in rows])
+            values[name] = tuple([_clock(r, values) for r in rows])
         else:
             values[name] = tuple([_child(name, r) for r in rows])
     return ticket
@@ -85,7 +86,9 @@ def _ticket(row: Any, children: dict[str, Sequence[Any]]) -> Ticket:
 
 def _child(name: str, row: Any) -> Any:
     cls, _ = CHILDREN[name]
-    values = dict(row)
+    if not (_JSON[name] or _TUPLES[name]):
+        return cls(*row)  # the columns stand in the order of the fields
+    values = dict(zip(_NAMES[name], row, strict=True))
     for key in _JSON[name]:
         values[key] = from_json(values[key])
     for key in _TUPLES[name]:
@@ -93,17 +96,24 @@ def _child(name: str, row: Any) -> Any:
     return cls(**values)
 
 
-def _clock(row: Any, ticket: Any) -> Clock:
+def _clock(row: Any, ticket: dict[str, Any]) -> Clock:
     """As `evolve` does: `Clock` goes without slots so that a copy is one update of its dictionary."""
     clock = object.__new__(Clock)
     values = clock.__dict__
-    values.update(row)
-    values["measure"], values["state"] = _MEASURES[row["measure"]], _STATES[row["state"]]
-    values["fired"] = tuple(row["fired"])
-    for name, parse in (("segments", segment), ("extensions", extension), ("changes", dict)):
-        listed = row[name]
+    values.update(zip(_NAMES["clocks"], row, strict=True))
+    values["measure"], values["state"] = _MEASURES[values["measure"]], _STATES[values["state"]]
+    values["fired"] = tuple(values["fired"])
+    for name, parse in _LISTS:
+        listed = values[name]
         values[name] = () if listed == "[]" else tuple([parse(item) for item in from_json(listed)])
-    if not row["workflow_key"]:
+    if not values["workflow_key"]:
         # a clock that was started before clocks had a policy of their own has its ticket's
         values["workflow_key"], values["workflow_version"] = ticket["workflow_key"], ticket["workflow_version"]
     return clock
+
+
+_LISTS: tuple[tuple[str, Callable[[Any], Any]], ...] = (
+    ("segments", segment),
+    ("extensions", extension),
+    ("changes", dict),
+)

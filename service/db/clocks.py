@@ -19,21 +19,21 @@ DUE = """
 
 
 CLAIM = """
-    -- the tickets with the oldest due timers that nobody holds, locked: it never waits. Looks further than it takes,
-    -- because others hold the oldest. Timers that failed before, or over which a worker died, are left to SUSPECT
+    -- the tickets with the oldest due timers that nobody holds, locked: it never waits. It looks at no more timers than it
+    -- must to find enough (`due` is read as it is needed, one ticket after the other). Timers that failed before, or over
+    -- which a worker died, are left to SUSPECT
     WITH due AS MATERIALIZED (
         SELECT ticket_id, next_fire_at FROM clocks
         WHERE next_fire_at <= $1 AND attempts = 0 AND crashes = 0
-        ORDER BY next_fire_at LIMIT $3),
-    ticket AS MATERIALIZED (
-        SELECT ticket_id, min(next_fire_at) AS due_at FROM due GROUP BY ticket_id ORDER BY due_at, ticket_id)
-    SELECT t.id, d.due_at, (SELECT min(due_at) FROM ticket) AS oldest, clock_timestamp() - $4::timestamptz AS later
-    FROM ticket d JOIN tickets t ON t.id = d.ticket_id
-    WHERE $5::interval IS NULL OR d.due_at <= (SELECT min(due_at) FROM ticket) + $5
-    ORDER BY d.due_at, d.ticket_id LIMIT $2 FOR NO KEY UPDATE OF t SKIP LOCKED
+        ORDER BY next_fire_at LIMIT $3)
+    SELECT t.id, d.next_fire_at AS due_at, (SELECT next_fire_at FROM due LIMIT 1) AS oldest,
+      clock_timestamp() - $4::timestamptz AS later
+    FROM due d, LATERAL (SELECT id FROM tickets WHERE id = d.ticket_id FOR NO KEY UPDATE SKIP LOCKED) t
+    WHERE $5::interval IS NULL OR d.next_fire_at <= (SELECT next_fire_at FROM due LIMIT 1) + $5
+    LIMIT $2
 """
-LOOK_AHEAD = 6
-"""How many timers are looked at for each ticket that may be taken: more than the other workers have in hand."""
+LOOK_AHEAD = 10
+"""How many timers are looked at, at most, for each ticket that may be taken: more than the other workers have in hand."""
 SUSPECT = f"""
     -- the ticket of the timer that has waited longest among those set aside, locked
     WITH due AS MATERIALIZED (
@@ -52,10 +52,11 @@ async def moment(tx: Tx, now_sql: str) -> Any:
 async def claim(tx: Tx, now: datetime, limit: int, database: datetime, window: timedelta | None) -> list[Any]:
     """Lock up to `limit` tickets with timers due, oldest first; none that is due more than `window` after the oldest.
 
-    Each with its `id`, the `due_at` of its oldest timer, the `oldest` of all that are due, whoever holds it, and how much
-    `later` than the reading `database` it was locked.
+    Each once, with its `id`, the `due_at` of its oldest timer, the `oldest` of all that are due, whoever holds it, and how
+    much `later` than the reading `database` it was locked.
     """
-    return await tx.rows(CLAIM, now, limit, limit * LOOK_AHEAD, database, window)
+    rows = await tx.rows(CLAIM, now, limit, limit * LOOK_AHEAD, database, window)
+    return list({row["id"]: row for row in reversed(rows)}.values())[::-1]  # a ticket stands there for each timer
 
 
 async def oldest_due(tx: Tx, now: datetime) -> Any:

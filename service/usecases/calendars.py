@@ -23,7 +23,7 @@ from service.core.calendar_data import overlay
 from service.core.errors import Conflict, Invalid, NotFound, PreviewRequired
 from service.core.history import canonical
 from service.core.model import SYSTEM, Actor
-from service.db import audit, batches, tickets
+from service.db import audit, batches, saving, tickets
 from service.db import calendars as stored
 from service.db import clocks as timers
 from service.db import definitions as published
@@ -392,7 +392,7 @@ async def _recount(house: House, tx: Tx, calendar: Calendar, reason: str, ids: l
     for ticket_id, why in broken.items():
         log.error("a ticket cannot be counted by the new calendar", ticket=ticket_id, error=repr(why))
     skipped.update(broken)
-    await tickets.save(tx, decisions, house.new_id)
+    await saving.save(tx, decisions, house.new_id)
     await stored.repin(tx, same)
     await stored.advance(tx, calendar.key, calendar.version, len(same) + moved, moved)
     return len(ids)

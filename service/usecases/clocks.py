@@ -21,9 +21,10 @@ from service import clock
 from service.core import clocks, workflow
 from service.core.access import require
 from service.core.calendar import Budget, CalendarError, Measure
+from service.core.draft import Env
 from service.core.errors import Busy, Invalid
 from service.core.model import SYSTEM, Actor, Decision, Firing
-from service.db import audit, batches, tickets
+from service.db import audit, batches, saving
 from service.db import clocks as timers
 from service.db.session import Tx, Unavailable
 from service.usecases import views
@@ -149,10 +150,12 @@ async def _fire(
         return [], {}
     loaded = await batches.load(tx, ids)
     failed, decisions, rungs = dict(loaded.broken), list[Decision](), 0
+    envs: dict[tuple[str, int, str | None], Env] = {}
     for ticket in loaded.tickets:
         try:
             flow = await house.rules_of(tx, ticket)
-            env = house.env(tx, flow, ticket.district, punctual=punctual)
+            alike = (flow.key, flow.version, ticket.district)
+            env = envs.get(alike) or envs.setdefault(alike, house.env(tx, flow, ticket.district, punctual=punctual))
             decision = workflow.fire_due(ticket, env, until)
         except Unavailable:
             raise
@@ -164,7 +167,7 @@ async def _fire(
             rungs += len(decision.firings)
         if rungs >= ENOUGH_RUNGS and not punctual:
             break
-    await tickets.save(tx, decisions, house.new_id)
+    await saving.save(tx, decisions, house.new_id)
     return [f for d in decisions for f in d.firings], failed
 
 

@@ -23,7 +23,7 @@ from service.core.draft import RouteTo
 from service.core.errors import Busy, Duplicate
 from service.core.model import Actor, Decision, Phase, Ticket, evolve
 from service.core.routing import Request, Route
-from service.db import tickets
+from service.db import saving, tickets
 from service.db.session import Collision, Tx, Unavailable
 from service.db.vault import mask_contact
 from service.usecases.answers import ATTEMPTS, Answer, Call, keep, record, replay
@@ -181,7 +181,7 @@ async def _new_ticket(house: House, tx: Tx, prepared: Prepared, call: Call, know
         extra["enterprises"] = [_enterprise(prepared, enterprise_id, tx.now)]
     if call.key is not None:
         extra["idempotency"] = [record(house, tx, call, answer)]
-    await tickets.save(tx, [decision], house.new_id, extra=extra, intake=row)
+    await saving.save(tx, [decision], house.new_id, extra=extra, intake=row)
     return answer
 
 

@@ -14,7 +14,7 @@ from service.core.errors import FieldError, Invalid, NotFound, Stale
 from service.core.model import Actor, Phase, Ticket
 from service.core.routing import Request
 from service.db import clocks as timers
-from service.db import tickets
+from service.db import saving, tickets
 from service.db.session import Tx
 from service.db.tickets import Stored
 from service.db.vault import mask_contact
@@ -49,7 +49,7 @@ async def _merge(house: House, tx: Tx, ref: str, form: Mapping[str, Any], if_mat
     _check_version(merged, if_match)
     env, other = await _env(house, tx, merged), await _env(house, tx, survivor)
     decisions = joining.merge(merged.ticket, survivor.ticket, form, env, other)
-    after, _ = await tickets.save(tx, decisions, house.new_id)
+    after, _ = await saving.save(tx, decisions, house.new_id)
     return Answer(200, to_json(house.show(after, merged.row, tx.now)), {"ETag": etag(after)})
 
 
@@ -67,11 +67,11 @@ async def _split(house: House, tx: Tx, ref: str, form: Mapping[str, Any], if_mat
     _check_codes(house, asked)
     parts = [_part(house, tx, whole, p, n) for p, n in zip(asked, numbers, strict=True)]
     first, *others = joining.split(whole.ticket, form, parts, env)
-    [after] = await tickets.save(tx, [first], house.new_id)
+    [after] = await saving.save(tx, [first], house.new_id)
     made = len(whole.ticket.facts.get("parts", []))
     for n, (decision, given) in enumerate(zip(others, asked, strict=True), made + 1):
         row = _row(house, whole, decision.before, given, n)
-        await tickets.save(tx, [decision], house.new_id, intake=row)
+        await saving.save(tx, [decision], house.new_id, intake=row)
     return Answer(200, to_json(house.show(after, whole.row, tx.now)), {"ETag": etag(after)})
 
 

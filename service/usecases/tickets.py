@@ -14,7 +14,7 @@ from service.core.definitions import Workflow
 from service.core.draft import Env
 from service.core.errors import Forbidden, Invalid, JiebanError, NotFound, Stale
 from service.core.model import Actor, Clock, Decision, Role, Ticket
-from service.db import audit, queries, tickets
+from service.db import audit, queries, saving, tickets
 from service.db.session import Tx
 from service.db.tickets import Stored
 from service.usecases import views
@@ -90,7 +90,7 @@ async def decide_and_save(
     ticket = stored.ticket
     flow = await house.rules_of(tx, ticket)
     decision = decide(ticket, house.env(tx, flow, ticket.district))
-    [after] = await tickets.save(tx, [decision], house.new_id)
+    [after] = await saving.save(tx, [decision], house.new_id)
     return stored, after
 
 
