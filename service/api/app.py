@@ -27,6 +27,7 @@ from service.api import (
     queue,
     reports,
     reviews,
+    routing,
     sandbox,
     schemas,
     tickets,
@@ -96,7 +97,9 @@ def create_app(open_parts: Callable[[], Any], *, with_sandbox: bool) -> FastAPI:
         redirect_slashes=False,
     )
     errors.install(app)
-    for module in (intake, tickets, queue, reviews, reports, calendars, workflows, whatif, diagrams, timers, admin):
+    for module in (
+        intake, tickets, queue, reviews, reports, calendars, workflows, whatif, diagrams, timers, routing, admin,
+    ):  # fmt: skip
         app.include_router(module.router)
     if with_sandbox:
         app.include_router(sandbox.router)

@@ -314,6 +314,24 @@ class RoutingTry(Body):
     location: Location | None = None
 
 
+Word = Annotated[str, StringConstraints(strip_whitespace=True, min_length=2, max_length=20), AfterValidator(_no_nul)]
+
+
+class NewProposal(Body):
+    """`words` stand in the ticket's text; together they are to lead to `lead` (default: who leads the ticket now)."""
+
+    ticket: Code
+    words: list[Word] = Field(min_length=1, max_length=10)
+    lead: Code | None = None
+    matter: Code | None = None
+    reason: Filled2000
+
+
+class ProposalDecision(Body):
+    decision: Literal["accept", "refuse"]
+    reason: Filled2000
+
+
 # --- answers (documentation; answers are rendered by usecases.views) -------------------------------------------------
 
 

@@ -24,6 +24,8 @@ OPERATIONS: dict[str, frozenset[Role]] = {
     "timers:read": frozenset({Role.DISPATCHER, Role.SUPERVISOR, Role.AUDITOR, Role.ADMIN}),
     "timers:act": frozenset({Role.DISPATCHER, Role.SUPERVISOR, Role.ADMIN}),
     "timers:release": frozenset({Role.ADMIN}),
+    "routing:report": frozenset({Role.SUPERVISOR, Role.DISPATCHER, Role.AUDITOR, Role.ADMIN}),
+    "routing:propose": frozenset({Role.SUPERVISOR, Role.DISPATCHER, Role.ADMIN}),
     "definitions:read": frozenset(Role) - {Role.SYSTEM},
     "definitions:check": frozenset({Role.DISPATCHER, Role.SUPERVISOR, Role.ADMIN}),
     "definitions:write": frozenset({Role.ADMIN}),

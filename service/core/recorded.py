@@ -107,7 +107,10 @@ class Reader:
                     kind = "merge" if name == "merge" else "act"
                     steps.append(Step(kind, at, who, name, data["form"], moved, bound_to))
             elif kind == "approval":
-                form = {"approve": {"passed": True, "approved": True, "denied": False}[name], "reason": data.get("reason") or ""}
+                form = {
+                    "approve": {"passed": True, "approved": True, "denied": False}[name],
+                    "reason": data.get("reason") or "",
+                }
                 moved = data.get("from") != data.get("to")
                 steps.append(Step("approval", at, who, data["kind"], form, moved, bound_to))
             elif type_ == "review.proposed":

@@ -2,13 +2,18 @@
 
 Every rule whose conditions hold collects evidence: the weights of its words found in the text (twice when in the
 title), and a decisive bonus when the hotline named one of its matters. The highest score wins, ties by order; a rule
-under its own minimum is out. Nothing left means the dispatcher reads it (the catch-all), with the clock running.
+under its own minimum is out. A second layer, weights of words learned from labelled texts, may then decide between
+units where no rule decides alone. A unit that the text complains of never leads and never helps. Nothing left means
+the dispatcher reads it, with the clock running.
 """
 
 from __future__ import annotations
 
+import math
+import re
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,6 +24,16 @@ from service.core.errors import DefinitionError
 
 MATTER_BONUS = 100
 DISTRICT = "@district"
+DISPATCHER = "@dispatcher"
+NO_UNIT = frozenset((DISTRICT, DISPATCHER))
+COMPLAINT = "complaint_report"
+RULING = "ruling_"
+"""How the keys of rules begin that were accepted from a ruling."""
+SIGNS = ("@office", "@office_in_complaint")
+DOMAIN_SIGN = "@domain:"
+LEVELS = 5
+"""How deep the tree of matters may be: the provincial catalogue has five levels."""
+CLAUSE_ENDS = re.compile(r"[\s,.;:!?。、]+")
 DOMAINS = ("consultation", "project_landing", "business_development", "government_service", "complaint_report")
 Domain = Literal["consultation", "project_landing", "business_development", "government_service", "complaint_report"]
 
@@ -50,6 +65,7 @@ class RuleDoc(_Doc):
     words: dict[str, int] = {}
     not_words: list[str] = []
     min_score: int = Field(3, ge=1)
+    decides: int | None = Field(None, ge=1)
     lead: str
     co_handlers: list[str] = []
     matter: str | None = None
@@ -60,12 +76,45 @@ class DomainDoc(_Doc):
     words: dict[str, int]
 
 
+class WeightsDoc(_Doc):
+    """What was learned of one question (which lead, which domain), in hundredths. Choice -> points.
+
+    A choice has `start`, the points of each word found, of each rule that speaks, and `log` x ln(1 + s) for its
+    highest hand-written score s; the choice of the best rule has `best` more. `margin`: closer than this is no choice;
+    `least`: nor with less than this besides `start`.
+    In a long text with n > `typical` words found each counts sqrt(typical / n) of its points, or mere length would win.
+    """
+
+    log: int
+    best: int = 0
+    margin: int = Field(0, ge=0)
+    least: int = Field(0, ge=0)
+    typical: int = Field(30, ge=1)
+    start: dict[str, int]
+    words: dict[str, dict[str, int]]
+    rules: dict[str, dict[str, int]] = {}
+
+
+class LearnedDoc(_Doc):
+    leads: WeightsDoc
+    domains: WeightsDoc
+
+
+class ConflictDoc(_Doc):
+    """Words that, in one clause with the name of a unit, mean that the unit itself is complained of."""
+
+    words: list[str] = []
+
+
 class RoutingDoc(_Doc):
-    """The dispatch catalogue (派单目录)."""
+    """The dispatch catalogue (派单目录). `withdrawn`: rules from rulings that are not kept any longer."""
 
     domains: list[DomainDoc]
     default_domain: Domain
     rules: list[RuleDoc]
+    conflict: ConflictDoc = ConflictDoc()
+    withdrawn: list[str] = []
+    learned: LearnedDoc | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +144,10 @@ class Tried:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """`lead` None: the dispatcher decides. `domain_words`: what the domain was inferred from, if it was."""
+    """`lead` None: the dispatcher decides. `unit`: as the catalogue says it, with "@district" not looked up.
+
+    `complained_of`: units that the text complains of. `domains_tried`: what each domain had, if it was inferred.
+    """
 
     lead: str | None
     co_handlers: tuple[str, ...]
@@ -104,6 +156,9 @@ class Route:
     domain: str
     domain_inferred: bool
     tried: tuple[Tried, ...]
+    unit: str | None = None
+    complained_of: tuple[str, ...] = ()
+    domains_tried: tuple[Tried, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +173,8 @@ class Matter:
 class Router:
     """A compiled catalogue. `matters` by code; `district_units` maps a district code to its unit.
 
-    `simplify` turns traditional characters into simplified ones (for matching only, never for stored text).
+    `simplify` turns traditional characters into simplified ones (for matching only, never for stored text). `names`:
+    the titles and aliases of each unit; `complaints_to`: who hears complaints about a unit, if that is known.
     """
 
     def __init__(
@@ -127,18 +183,31 @@ class Router:
         matters: Mapping[str, Matter],
         district_units: Mapping[str, str],
         simplify: Callable[[str], str],
+        names: Mapping[str, Sequence[str]] | None = None,
+        complaints_to: Mapping[str, str] | None = None,
     ) -> None:
         self.doc, self._matters, self._units, self._simplify = doc, matters, district_units, simplify
+        self._complaints_to = complaints_to or {}
+        self._made_of = (matters, district_units, simplify, names, complaints_to)
+        learned = doc.learned
         words = sorted(
             {self.fold(w) for r in doc.rules for w in (*r.words, *r.not_words)}
             | {self.fold(w) for d in doc.domains for w in d.words}
+            | ({*learned.leads.words, *learned.domains.words} if learned else set())
         )
         self._words = words
         self._automaton = ahocorasick_rs.AhoCorasick(words) if words else None
+        self._named: dict[str, set[str]] = defaultdict(set)
+        for unit, called in (names or {}).items():
+            for name in called:
+                self._named[self.fold(name).removeprefix("市")].add(unit)
+        self._wrongs = {self.fold(w) for w in doc.conflict.words}
+        self._parties = sorted({*self._named, *self._wrongs})
+        self._party_automaton = ahocorasick_rs.AhoCorasick(self._parties) if self._wrongs and self._named else None
         self._rules = [
             (r, {self.fold(w): n for w, n in r.words.items()}, {self.fold(w) for w in r.not_words}) for r in doc.rules
         ]
-        self._domains = [(d.domain, {self.fold(w): n for w, n in d.words.items()}) for d in doc.domains]
+        self.domain_words = [(d.domain, {self.fold(w): n for w, n in d.words.items()}) for d in doc.domains]
         # which rules a found word, or a named matter, can speak for; those without words are always looked at
         self._always = [n for n, (_, rule_words, _) in enumerate(self._rules) if not rule_words]
         self._by_word: dict[str, list[int]] = {}
@@ -149,6 +218,10 @@ class Router:
             for matter in rule.when.matters:
                 self._by_matter.setdefault(matter, []).append(n)
 
+    def with_catalogue(self, doc: RoutingDoc) -> Router:
+        """The same city under another catalogue."""
+        return Router(doc, *self._made_of)
+
     def fold(self, text: str) -> str:
         """NFKC, lower case, traditional characters turned into simplified ones."""
         if not text.isascii():
@@ -157,33 +230,87 @@ class Router:
 
     def route(self, request: Request, *, explain: bool = False) -> Route:
         """Where a request goes. `tried` names the rules with some evidence, or with `explain` every rule."""
-        title, body = self._found(request.title), self._found(request.description)
-        domain = request.domain or self._domain(title, body)
+        title, body = self.found(request.title), self.found(request.description)
+        domain, domains = (request.domain, ()) if request.domain else self._domain(title, body, explain)
         lineage = self._lineage(request.matter)
         tried, best, best_score = [], None, 0
+        rules: dict[str, RuleDoc] = {}
         for n in range(len(self._rules)) if explain else self._candidates(title | body, lineage):
             rule, words, not_words = self._rules[n]
             result = self._try(rule, words, not_words, request, domain, lineage, title, body)
             tried.append(result)
-            if result.out is None and result.score > best_score:
-                best, best_score = rule, result.score
-        chosen: str | None
-        named = self._matters.get(request.matter or "")
+            if result.out is None:
+                rules[rule.key] = rule
+                # of equals the first; but a bureau of the city before the district (Weifang, art. 24)
+                over = best is not None and best.lead == DISTRICT != rule.lead and result.score == best_score
+                if result.score > best_score or (over and best_score < MATTER_BONUS):
+                    best, best_score = rule, result.score
+        named, chosen = self._matters.get(request.matter or ""), best.key if best else None
+        unit = best.lead if best else None
         if named is not None and best_score < MATTER_BONUS:
             # no rule speaks of the matter that the hotline named: its usual lead in the tree of matters does
-            best, lead, chosen = None, self._unit(named.lead, request), f"matter:{request.matter}"
-            tried.append(Tried(chosen, MATTER_BONUS, (), None if lead else "the district is not known", named.lead))
-        else:
-            lead, chosen = (self._unit(best.lead, request), best.key) if best else (None, None)
+            best, unit, chosen = None, named.lead, f"matter:{request.matter}"
+            known = self._unit(unit, request) or unit == DISPATCHER
+            tried.append(Tried(chosen, MATTER_BONUS, (), None if known else "the district is not known", unit))
+        elif self.doc.learned and not (best and _decides(best, best_score)):
+            signs = self.signs(request, title, body, domain)
+            weighed = self._weigh(self.doc.learned.leads, title | body, tried, best, rules, signs, explain)
+            tried += [Tried(f"learned:{t.lead}", t.score, t.words, t.out, t.lead) for t in weighed]
+            unit = weighed[0].lead if weighed[0].out is None else None
+            best = max(
+                (r for r in rules.values() if r.lead == unit),
+                key=lambda r: next(t.score for t in tried if t.rule == r.key),
+                default=None,
+            )
+            chosen = best.key if best else f"learned:{weighed[0].lead}"
+        blamed = self._complained_of(request) if domain == COMPLAINT else frozenset()
+        lead = self._unit(unit, request) if unit else None
+        if lead in blamed:
+            tried.append(Tried("conflict", 0, (), "the unit complained of does not lead", lead or ""))
+            unit = lead = next((u for u in (self._complaints_to.get(lead or ""),) if u and u not in blamed), None)
+            chosen = "conflict"
         return Route(
             lead=lead,
-            co_handlers=tuple(c for c in best.co_handlers if c != lead) if best and lead else (),
+            co_handlers=tuple(c for c in best.co_handlers if c != lead and c not in blamed) if best and lead else (),
             rule=chosen,
             matter=request.matter or (best.matter if best else None),
             domain=domain,
             domain_inferred=request.domain is None,
             tried=tuple(tried),
+            unit=unit,
+            complained_of=tuple(sorted(blamed)),
+            domains_tried=domains,
         )
+
+    def _weigh(
+        self,
+        weights: WeightsDoc,
+        found: frozenset[str],
+        tried: Iterable[Tried],
+        best: RuleDoc | None,
+        rules: Mapping[str, RuleDoc],
+        signs: Iterable[str],
+        explain: bool,
+    ) -> list[Tried]:
+        """The learned points of each choice of a lead, the highest first; out if it is too close to the next."""
+        by_hand: dict[str, int] = {}
+        for t in tried:
+            if t.rule in rules:
+                by_hand[t.lead] = max(by_hand.get(t.lead, 0), t.score)
+        return _ranked(weights, found, by_hand, best=best.lead if best else None, speaks=signs, explain=explain)
+
+    def _complained_of(self, request: Request) -> frozenset[str]:
+        """Units whose name stands in one clause with a word of misconduct."""
+        if self._party_automaton is None:
+            return frozenset()
+        out: set[str] = set()
+        for clause in CLAUSE_ENDS.split(f"{self.fold(request.title)} {self.fold(request.description)}"):
+            hits = {
+                self._parties[n] for n, _, _ in self._party_automaton.find_matches_as_indexes(clause, overlapping=True)
+            }
+            if hits & self._wrongs:
+                out.update(unit for hit in hits for unit in self._named.get(hit, ()))
+        return frozenset(out)
 
     def _candidates(self, found: frozenset[str], lineage: frozenset[str]) -> list[int]:
         """The rules that can score at all, in their order."""
@@ -194,16 +321,35 @@ class Router:
             numbers.update(self._by_matter.get(matter, ()))
         return sorted(numbers)
 
-    def _found(self, text: str) -> frozenset[str]:
+    def found(self, text: str) -> frozenset[str]:
         if self._automaton is None:
             return frozenset()
         hits = self._automaton.find_matches_as_indexes(self.fold(text), overlapping=True)
         return frozenset(self._words[n] for n, _, _ in hits)
 
-    def _domain(self, title: frozenset[str], body: frozenset[str]) -> str:
-        scores = [(score(words, title, body)[0], -n, domain) for n, (domain, words) in enumerate(self._domains)]
-        top = max(scores, default=(0, 0, self.doc.default_domain))
-        return top[2] if top[0] > 0 else self.doc.default_domain
+    def _domain(self, title: frozenset[str], body: frozenset[str], explain: bool) -> tuple[str, tuple[Tried, ...]]:
+        """The domain that the text speaks of, and what spoke for each one."""
+        by_hand: dict[str, tuple[int, tuple[str, ...]]] = {
+            d: score(words, title, body) for d, words in self.domain_words
+        }
+        if self.doc.learned:
+            speaks = self.speaking(title, body)
+            points: dict[str, int] = {domain: by_hand.get(domain, (0, ()))[0] for domain in DOMAINS}
+            ranked = _ranked(self.doc.learned.domains, title | body, points, speaks=speaks, explain=explain)
+            return ranked[0].lead, tuple(ranked)
+        order = {domain: n for n, domain in enumerate(by_hand)}
+        tried = [Tried(d, n, hits, None, d) for d, (n, hits) in by_hand.items()]
+        tried.sort(key=lambda t: (-t.score, order[t.lead]))
+        return (tried[0].lead if tried and tried[0].score > 0 else self.doc.default_domain), tuple(tried)
+
+    def speaking(self, title: frozenset[str], body: frozenset[str]) -> tuple[str, ...]:
+        """Rules of whose words enough is in the text, whatever their conditions: a sign of the domain too."""
+        numbers = {n for word in title | body for n in self._by_word.get(word, ())}
+        return tuple(
+            self._rules[n][0].key
+            for n in sorted(numbers)
+            if score(self._rules[n][1], title, body)[0] >= self._rules[n][0].min_score
+        )
 
     def _lineage(self, matter: str | None) -> frozenset[str]:
         out: set[str] = set()
@@ -236,8 +382,86 @@ class Router:
             points = rule.min_score
         return Tried(rule.key, points, hits, None if points >= rule.min_score else "too little evidence", rule.lead)
 
+    def signs(self, request: Request, title: frozenset[str], body: frozenset[str], domain: str) -> tuple[str, ...]:
+        """What else may speak for a lead: rules that speak, the domain, and whether an office is named (in a complaint)."""
+        office: tuple[str, ...] = ()
+        if self._party_automaton is not None:
+            text = f"{self.fold(request.title)} {self.fold(request.description)}"
+            hits = self._party_automaton.find_matches_as_indexes(text, overlapping=True)
+            if any(self._parties[n] in self._named for n, _, _ in hits):
+                office = (SIGNS[0], SIGNS[1]) if domain == COMPLAINT else (SIGNS[0],)
+        return (*self.speaking(title, body), f"{DOMAIN_SIGN}{domain}", *office)
+
     def _unit(self, lead: str, request: Request) -> str | None:
+        if lead == DISPATCHER:
+            return None
         return lead if lead != DISTRICT else self._units.get(request.district or "")
+
+
+def _decides(rule: RuleDoc, points: int) -> bool:
+    """Whether a hand-written rule needs no second opinion: a named matter, a condition on the firm, or so agreed."""
+    when = rule.when
+    return bool(
+        points >= MATTER_BONUS
+        or when.districts
+        or when.industries
+        or when.tiers
+        or when.urgency
+        or (rule.decides is not None and points >= rule.decides)
+    )
+
+
+def _ranked(
+    weights: WeightsDoc,
+    found: frozenset[str],
+    by_hand: Mapping[str, int],
+    *,
+    best: str | None = None,
+    speaks: Iterable[str] = (),
+    explain: bool = False,
+) -> list[Tried]:
+    """The points of each choice, highest first, of equal ones the first by name."""
+    points: dict[str, float] = {choice: min(weights.start.values(), default=0) for choice in by_hand}
+    points.update(weights.start)
+    said = [(word, weights.words[word]) for word in found if word in weights.words]
+    scale = math.sqrt(weights.typical / len(said)) if len(said) > weights.typical else 1.0
+    sums: dict[str, int] = defaultdict(int)
+    for _, table in said:
+        for choice, weight in table.items():
+            sums[choice] += weight
+    for choice, together in sums.items():
+        points[choice] += scale * together
+    spoken = [(key, weights.rules[key]) for key in speaks if key in weights.rules]
+    for _, table in spoken:
+        for choice, weight in table.items():
+            points[choice] += weight
+    for choice, by in by_hand.items():
+        points[choice] += weights.log * math.log1p(by)
+    if best is not None:
+        points[best] += weights.best
+    ranked = sorted(points, key=lambda choice: (-round(points[choice]), choice))
+    first = ranked[0]
+    weak = round(points[first] - weights.start.get(first, 0)) < weights.least
+    near = len(ranked) > 1 and round(points[ranked[0]]) - round(points[ranked[1]]) < weights.margin
+    told = ranked if explain else ranked[:1]
+    return [
+        Tried(
+            choice,
+            round(points[choice]),
+            _heard(choice, said, spoken),
+            ("too little evidence" if weak else "too close to the next" if near else None)
+            if n == 0
+            else "less than the first",
+            choice,
+        )
+        for n, choice in enumerate(told)
+    ]
+
+
+def _heard(choice: str, *spoken: list[tuple[str, dict[str, int]]]) -> tuple[str, ...]:
+    """The words and rules that counted for or against a choice with their points, the weightiest first."""
+    counted = [(table[choice], key) for one in spoken for key, table in one if choice in table]
+    return tuple(f"{key} {weight:+d}" for weight, key in sorted(counted, key=lambda w: (-abs(w[0]), w[1])))
 
 
 def score(words: Mapping[str, int], title: frozenset[str], body: frozenset[str]) -> tuple[int, tuple[str, ...]]:
@@ -284,12 +508,46 @@ def parse_routing(plain: Any) -> RoutingDoc:
     return doc
 
 
+def with_rulings(file: Mapping[str, Any], published: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The catalogue of a file with the rules from rulings that were published since, unless it has or withdraws them."""
+    done = {rule["key"] for rule in file["rules"]} | set(file.get("withdrawn", ()))
+    kept = [r for r in (published or {"rules": ()})["rules"] if r["key"].startswith(RULING) and r["key"] not in done]
+    return {**file, "rules": [*kept, *file["rules"]]}
+
+
 def check_codes(doc: RoutingDoc, departments: Sequence[str], matters: Sequence[str]) -> None:
     """Every department and matter that a rule names must exist."""
     for n, rule in enumerate(doc.rules):
         for code in (rule.lead, *rule.co_handlers):
-            if code != DISTRICT and code not in departments:
+            if code not in NO_UNIT and code not in departments:
                 raise DefinitionError(f"there is no department {code!r}", ("rules", n, "lead"))
         for matter in (*rule.when.matters, *([rule.matter] if rule.matter else [])):
             if matter not in matters:
                 raise DefinitionError(f"there is no matter {matter!r}", ("rules", n, "when", "matters"))
+    if doc.learned is None:
+        return
+    keys = {rule.key for rule in doc.rules}
+    signs = {*SIGNS, *(f"{DOMAIN_SIGN}{domain}" for domain in DOMAINS)}
+    for key in {*doc.learned.leads.rules, *doc.learned.domains.rules} - keys - signs:
+        raise DefinitionError(f"there is no rule {key!r}", ("learned",))
+    for part, weights, choices in (
+        ("leads", doc.learned.leads, {*departments, *NO_UNIT}),
+        ("domains", doc.learned.domains, set(DOMAINS)),
+    ):
+        for choice in weights.start:
+            if choice not in choices:
+                raise DefinitionError(f"there is no {part[:-1]} {choice!r}", ("learned", part, "start", choice))
+        for table in ("words", "rules"):
+            for word, points in getattr(weights, table).items():
+                if strange := [c for c in points if c not in weights.start]:
+                    raise DefinitionError(f"{strange[0]!r} has no start", ("learned", part, table, word, strange[0]))
+
+
+def check_matters(matters: Mapping[str, Matter]) -> None:
+    """The tree of matters has no circle and at most five levels."""
+    for code in matters:
+        depth, above = 1, matters[code].parent
+        while above:
+            depth, above = depth + 1, matters[above].parent
+            if depth > LEVELS:
+                raise DefinitionError(f"the matter {code!r} lies deeper than {LEVELS} levels, or in a circle", (code,))

@@ -126,6 +126,12 @@ async def get(tx: Tx, kind: str, key: str, version: int) -> Any:
     )
 
 
+async def newest_body(tx: Tx, kind: str, key: str) -> Any:
+    return await tx.value(
+        "SELECT body FROM definitions WHERE kind = $1 AND key = $2 ORDER BY version DESC LIMIT 1", kind, key
+    )
+
+
 async def store_departments(tx: Tx, departments: Sequence[Mapping[str, Any]]) -> None:
     """Make the table of departments what the published list says; units no longer listed become inactive."""
     await tx.execute(

@@ -585,6 +585,29 @@ class WorkflowMigrationTicket(SQLModel, table=True):
     at: datetime | None = _time(nullable=True)
 
 
+class RoutingProposalRow(SQLModel, table=True):
+    """A change of the dispatch catalogue that a ruling on a ticket suggests."""
+
+    __tablename__ = "routing_proposals"
+    __table_args__ = (_one_of("state", "open", "accepted", "refused"), Index(None, "ticket_id"))
+    id: str = _pk()
+    ticket_id: str = _id(references="tickets.id")
+    state: str = _text()
+    routed_by: str | None = _text(nullable=True)
+    routed_version: int | None = _int(nullable=True)
+    was_lead: str | None = _text(nullable=True)
+    lead: str = _text()
+    matter: str | None = _text(nullable=True)
+    words: list[str] = _texts()
+    reason: str = _text()
+    proposed_by: str = _text()
+    proposed_at: datetime = _time()
+    decided_by: str | None = _text(nullable=True)
+    decided_at: datetime | None = _time(nullable=True)
+    decision_reason: str = _text(default="")
+    published_version: int | None = _int(nullable=True)
+
+
 class IdempotencyRow(SQLModel, table=True):
     """First answers by key. The stored answer is encrypted: it holds what the client may see of a ticket."""
 
@@ -647,7 +670,7 @@ class SandboxClock(SQLModel, table=True):
 
 TICKET_TABLES = (
     "tickets", "assignments", "rounds", "clocks", "firings", "approvals", "reviews", "opinions", "measures", "events",
-    "outbox", "notices", "workflow_migration_tickets",
+    "outbox", "notices", "workflow_migration_tickets", "routing_proposals",
 )  # fmt: skip
 """Tables that hold tickets' data. Each has row-level security forced (the policies stand in the migration that makes
 the table); a test reads the catalogue and fails for one that has not."""

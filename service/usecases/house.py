@@ -45,6 +45,10 @@ class Catalog:
     matter_codes: frozenset[str]
 
     @property
+    def routing_version(self) -> int:
+        return self.bodies["routing", "city"][0]
+
+    @property
     def newest(self) -> Mapping[str, Workflow]:
         return self.policies.flows
 
@@ -184,12 +188,7 @@ def compile_catalog(
     router = (
         before.router
         if before is not None and same
-        else Router(
-            parse_routing(by_kind["routing"]["city"][1]),
-            {code: Matter(code, m.get("parent"), m["lead"]) for code, m in matters.items()},
-            departments["district_units"],
-            OpenCC("t2s").convert,
-        )
+        else make_router(by_kind["routing"]["city"][1], matters, departments, OpenCC("t2s").convert)
     )
     listed = {d["code"]: d for d in departments["departments"]}
     return Catalog(
@@ -202,4 +201,22 @@ def compile_catalog(
         bodies=bodies,
         department_codes=frozenset(listed),
         matter_codes=frozenset(matters),
+    )
+
+
+def make_router(
+    routing: Mapping[str, Any],
+    matters: Mapping[str, Mapping[str, Any]],
+    departments: Mapping[str, Any],
+    simplify: Callable[[str], str],
+) -> Router:
+    """The compiled catalogue. A district is no party to a complaint because its name is in the text."""
+    units = departments["departments"]
+    return Router(
+        parse_routing(routing),
+        {code: Matter(code, m.get("parent"), m["lead"]) for code, m in matters.items()},
+        departments["district_units"],
+        simplify,
+        {u["code"]: [u["title"]["zh"], *u.get("aliases", ())] for u in units if not u.get("district")},
+        {u["code"]: u["complaints_to"] for u in units if u.get("complaints_to")},
     )

@@ -162,13 +162,14 @@ async def _new_ticket(house: House, tx: Tx, prepared: Prepared, call: Call, know
     received_at = _received(body["source"].get("received_at"), tx.now, flow, warnings)
     local_day = tx.now.astimezone(house.zone).strftime("%Y%m%d")
     draft = _empty_ticket(house, tx, prepared, flow, received_at, f"QY{local_day}{known['seq']:07d}")
-    draft = evolve(draft, facts={"policy": choice.told()})
+    routed = {"rule": route.rule, "version": house.rules.routing_version, "lead": route.lead}
+    draft = evolve(draft, facts={"policy": choice.told(), "routing": routed})
     target = RouteTo(route.lead, route.co_handlers, route.rule)
     decision: Decision = workflow.open_ticket(
         draft,
         target,
         house.env(tx, flow, draft.district),
-        {"workflow": flow.key, "version": flow.version},
+        {"workflow": flow.key, "version": flow.version, "catalogue": routed["version"]},
         body.get("answered"),
     )
     enterprise_id = known["enterprise_id"] or house.new_id()

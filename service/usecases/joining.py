@@ -111,6 +111,7 @@ def _part(house: House, tx: Tx, whole: Stored, given: Mapping[str, Any], number:
     )
     named = given.get("department")
     target = RouteTo(named, (), "split") if named else RouteTo(route.lead, route.co_handlers, route.rule)
+    routed = {"rule": route.rule, "version": rules.routing_version, "lead": route.lead}
     choice = rules.policies.choose(route.domain, t.urgency, target.lead)
     local_day = tx.now.astimezone(house.zone).strftime("%Y%m%d")
     ticket = Ticket(
@@ -129,7 +130,7 @@ def _part(house: House, tx: Tx, whole: Stored, given: Mapping[str, Any], number:
         created_at=tx.now,
         updated_at=tx.now,
         version=0,
-        facts={"policy": choice.told()},
+        facts={"policy": choice.told()} if named else {"policy": choice.told(), "routing": routed},
         split_from=t.id,
     )
     return joining.Part(ticket, target, house.env(tx, choice.flow, t.district))

@@ -26,7 +26,9 @@ SKEW_SECONDS = 60
 def try_routing(house: House, request: Request) -> dict[str, Any]:
     """The route with every rule that was tried: those with evidence first."""
     route = house.rules.router.route(request, explain=True)
-    tried = sorted((asdict(t) for t in route.tried), key=lambda t: (-t["score"], t["out"] is not None))
+    tried = sorted(
+        (asdict(t) for t in route.tried), key=lambda t: (t["rule"] != route.rule, -t["score"], t["out"] is not None)
+    )
     choice = house.rules.policies.choose(route.domain, request.urgency, route.lead)
     return {
         "lead": route.lead,
@@ -35,6 +37,9 @@ def try_routing(house: House, request: Request) -> dict[str, Any]:
         "matter": route.matter,
         "domain": route.domain,
         "domain_inferred": route.domain_inferred,
+        "domains_tried": [asdict(t) for t in route.domains_tried],
+        "complained_of": route.complained_of,
+        "catalogue_version": house.rules.routing_version,
         "workflow": {"key": choice.flow.key, "version": choice.flow.version},
         "workflow_rule": choice.rule,
         "workflows_tried": choice.tried,

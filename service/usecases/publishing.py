@@ -13,12 +13,15 @@ from service.core.checking import Fault, Proof, check
 from service.core.definitions import Source
 from service.core.errors import DefinitionError
 from service.core.model import SYSTEM
-from service.core.routing import DISTRICT, check_codes, parse_routing
+from service.core.routing import NO_UNIT, Matter, check_codes, check_matters, parse_routing, with_rulings
 from service.core.tightening import loosened
 from service.core.yaml_files import line_in, line_of, read_text, read_yaml
 from service.db import definitions as stored
 from service.usecases.calendars import publish_version
 from service.usecases.house import House
+
+WEIGHTS = "routing_weights.yaml"
+"""Word weights learned from labelled texts: a part of the routing catalogue, published with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +42,30 @@ def read_folder(folder: Path) -> Folder:
     departments = read_yaml(folder / "departments.yaml")
     matters = read_yaml(folder / "matters.yaml")
     routing = read_yaml(folder / "routing.yaml")
+    if (folder / WEIGHTS).is_file():
+        routing = {**routing, "learned": read_yaml(folder / WEIGHTS)}
     codes = [d["code"] for d in departments["departments"]]
     _unique(codes, "departments.yaml", "department")
     known = [m["code"] for m in matters["matters"]]
     _unique(known, "matters.yaml", "matter")
     for n, matter in enumerate(matters["matters"]):
-        if matter["lead"] != DISTRICT and matter["lead"] not in codes:
+        if matter["lead"] not in {*NO_UNIT, *codes}:
             raise _at(folder / "matters.yaml", f"there is no department {matter['lead']!r}", ("matters", n, "lead"))
         if matter.get("parent") not in {None, *known}:
             raise _at(folder / "matters.yaml", f"there is no matter {matter['parent']!r}", ("matters", n, "parent"))
     try:
+        check_matters({m["code"]: Matter(m["code"], m.get("parent"), m["lead"]) for m in matters["matters"]})
+    except DefinitionError as error:
+        raise _at(folder / "matters.yaml", error.detail, ("matters", known.index(str(error.path[0])))) from None
+    for n, unit in enumerate(departments["departments"]):
+        if unit.get("complaints_to") not in {None, *codes} or unit.get("complaints_to") == unit["code"]:
+            path = ("departments", n, "complaints_to")
+            raise _at(folder / "departments.yaml", f"no other department {unit['complaints_to']!r} is listed", path)
+    try:
         check_codes(parse_routing(routing), codes, known)
     except DefinitionError as error:
+        if error.path[:1] == ("learned",):
+            raise _at(folder / WEIGHTS, error.detail, error.path[1:]) from None
         raise _at(folder / "routing.yaml", error.detail, error.path) from None
     calendars = definitions.read_calendars(folder)
     sources = definitions.read_workflows(folder)
@@ -193,8 +208,10 @@ async def publish_folder(house: House, folder: Folder, by: str, reason: str) -> 
         entries += [("workflow", k, v) for k, v in folder.workflows.items()]
         entries += [("routing", "city", folder.routing), ("matters", "city", folder.matters)]
         entries += [("departments", "city", folder.departments)]
-        for kind, key, body in entries:
-            if await stored.latest_by(tx, kind, key, by, body):
+        for kind, key, given in entries:
+            # of the catalogue others publish rulings only, and those are kept
+            body = with_rulings(given, await stored.newest_body(tx, kind, key)) if kind == "routing" else given
+            if kind != "routing" and await stored.latest_by(tx, kind, key, by, body):
                 continue
             version = (
                 await publish_version(tx, body, by, reason)

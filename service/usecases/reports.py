@@ -55,7 +55,7 @@ async def sla(
     require(actor, "reports:read")
     keys = _keys(group_by)
     async with house.db.transaction(actor, readonly=True) as tx:
-        scope = _scope(tx, actor, house.zone, start, end, as_of)
+        scope = period_of(tx, actor, house.zone, start, end, as_of)
     # side by side, each in a transaction of its own: what they tell is fixed by `as of`, not by a common snapshot
     first, second = (_counted(house, actor, scope, keys, parts) for parts in reports.HALVES)
     one, other, (times, all_times) = await asyncio.gather(first, second, _timed(house, actor, scope, keys))
@@ -104,7 +104,7 @@ async def sla_tickets(
     wanted = _filters(filters or {})
     after = _place(cursor)
     async with house.db.transaction(actor, readonly=True) as tx:
-        scope = _scope(tx, actor, house.zone, start, end, as_of)
+        scope = period_of(tx, actor, house.zone, start, end, as_of)
         await reports.prepare(tx)
         rows = await reports.sla_tickets(
             tx, scope, figure, wanted, hits_only=part == "numerator", after=after, limit=limit + 1
@@ -172,7 +172,7 @@ def _filters(filters: Mapping[str, str]) -> dict[str, str | None]:
     return {name: value or None for name, value in filters.items()}
 
 
-def _scope(tx: Tx, actor: Actor, zone: ZoneInfo, start: str | None, end: str | None, as_of: str | None) -> Scope:
+def period_of(tx: Tx, actor: Actor, zone: ZoneInfo, start: str | None, end: str | None, as_of: str | None) -> Scope:
     """The period asked for. Without dates the last 90 days; never more than five years."""
     at = instant("/as_of", as_of, zone, closing=True) if as_of else tx.now
     if at > tx.now:

@@ -86,6 +86,10 @@ TABLE: list[tuple[str, str, Any, str]] = [
     ("DELETE", "/v1/calendars/cn-jinan", None, "403 403 403 403 403 403 403 409"),
     ("GET", "/v1/clocks?provisional=true", None, "200 200 200 200 200 200 200 403"),
     ("POST", "/v1/routing/try", {"title": "发票"}, ALL),
+    ("GET", "/v1/reports/routing", None, "403 403 403 200 200 403 200 200"),
+    ("GET", "/v1/routing/proposals", None, "403 403 403 200 200 403 200 200"),
+    ("POST", "/v1/routing/proposals", {}, "403 403 403 422 422 403 403 422"),
+    ("POST", f"/v1/routing/proposals/{ID}/decision", {"decision": "refuse", "reason": "x"}, "403 403 403 403 403 403 403 404"),
     ("GET", "/v1/sandbox/clock", None, ALL),
     ("POST", "/v1/sandbox/clock", {}, "422 422 422 422 422 422 422 422"),
 ]  # fmt: skip

@@ -205,6 +205,8 @@ FORMS: list[tuple[str, str, Any, str | None]] = [
     (ADMIN, "/v1/sandbox/clock", {"advance_to": "9999-12-31T23:59:59-08:00"}, "/advance_to"),
     (ADMIN, "/v1/sandbox/clock", {"advance_to": "2099-12-31T23:59:59Z"}, "/advance_to"),
     (DISPATCHER, "/v1/routing/try", {"title": "\0"}, "/title"),
+    (DISPATCHER, "/v1/routing/proposals", {"ticket": "x", "words": ["发\0票"], "reason": "x"}, "/words/0"),
+    (DISPATCHER, "/v1/routing/proposals", {"ticket": "x", "words": ["发票"], "reason": "\0"}, "/reason"),
     (DISPATCHER, "/v1/routing/try", {"title": "x", "domain": 1}, "/domain"),
     (DISPATCHER, "/v1/routing/try", {"title": "x", "enterprise": {"name": NAME, "tier": 1}}, "/enterprise/tier"),
     (DISPATCHER, "/v1/oauth/token", {"grant_type": "password"}, "/grant_type"),

@@ -12,8 +12,19 @@ import pytest
 from opencc import OpenCC
 
 from service.core.errors import DefinitionError
-from service.core.routing import Matter, Request, Route, Router, check_codes, parse_routing
+from service.core.routing import (
+    COMPLAINT,
+    NO_UNIT,
+    Matter,
+    Request,
+    Route,
+    Router,
+    check_codes,
+    check_matters,
+    parse_routing,
+)
 from service.core.yaml_files import read_yaml
+from service.usecases.house import make_router
 from tests.builders import WORKFLOWS, folder
 
 LABELS = WORKFLOWS.parent / "tests" / "core" / "routing_labels.yaml"
@@ -171,7 +182,9 @@ def test_with_or_without_explanation_the_route_is_the_same() -> None:
         short, full = city.route(as_request(request)), city.route(as_request(request), explain=True)
         assert (short.lead, short.rule, short.domain) == (full.lead, full.rule, full.domain)
         assert {t.rule for t in short.tried} <= {t.rule for t in full.tried}
-        assert len([t for t in full.tried if not t.rule.startswith("matter:")]) == len(city.doc.rules)
+        assert len([t for t in full.tried if not t.rule.startswith(("matter:", "learned:", "conflict"))]) == len(
+            city.doc.rules
+        )
 
 
 @pytest.mark.parametrize(
@@ -198,14 +211,199 @@ def test_departments_and_matters_that_a_rule_names_must_exist() -> None:
         check_codes(doc, ["b"], [])
 
 
+# --- the second layer: learned word weights --------------------------------------------------------------------------
+
+
+def learned(leads: Mapping[str, Any], domains: Mapping[str, Any] | None = None, *rules: Mapping[str, Any]) -> Router:
+    empty = {"log": 100, "start": {"consultation": 0, "complaint_report": 0}, "words": {}}
+    doc = parse_routing(
+        {
+            "default_domain": "consultation",
+            "domains": DOMAINS,
+            "rules": list(rules),
+            "learned": {"leads": leads, "domains": domains or empty},
+        }
+    )
+    return Router(doc, MATTERS, {"370102": "lixia"}, simplify().convert)
+
+
+WEIGHED = {"log": 100, "best": 50, "start": {"tax": 0, "noise": 0, "@dispatcher": 0}, "words": {"歌厅": {"noise": 300}}}
+
+
+def test_learned_words_find_a_unit_of_which_no_rule_speaks_and_say_why() -> None:
+    route = learned(WEIGHED, None, INVOICE).route(Request("歌厅", "无"), explain=True)
+    assert (route.lead, route.rule) == ("noise", "learned:noise")
+    assert tried(route, "learned:noise").words == ("歌厅 +300",)
+    assert (tried(route, "learned:noise").score, tried(route, "learned:tax").out) == (300, "less than the first")
+
+
+def test_hand_written_and_learned_points_add_up() -> None:
+    both = learned(WEIGHED, None, INVOICE, NOISE)
+    route = both.route(Request("无", "歌厅 发票 开票"), explain=True)
+    # tax: 100 ln(1 + 5) + 50 for the best rule = 229; noise: 300 learned
+    assert (route.lead, tried(route, "learned:tax").score) == ("noise", 229)
+    route = both.route(Request("发票 开票", "歌厅 发票"), explain=True)
+    # the title doubles the words of the rule: 100 ln(1 + 10) + 50 = 290
+    assert (route.lead, tried(route, "learned:tax").score) == ("noise", 290)
+    assert learned({**WEIGHED, "best": 70}, None, INVOICE).route(Request("发票 开票", "歌厅")).lead == "tax"
+
+
+@pytest.mark.parametrize(
+    ("more", "request_"),
+    [
+        ({"decides": 5}, {}),
+        ({"when": {"tiers": ["key"]}}, {"tier": "key"}),
+        ({"when": {"matters": ["tax"]}}, {"matter": "tax"}),
+    ],
+)
+def test_a_rule_that_decides_or_a_condition_or_a_named_matter_needs_no_second_opinion(
+    more: dict[str, Any], request_: dict[str, Any]
+) -> None:
+    route = learned(WEIGHED, None, {**INVOICE, **more}).route(Request("歌厅", "发票 开票", **request_))
+    assert (route.lead, route.rule) == ("tax", "tax")
+    assert learned(WEIGHED, None, INVOICE).route(Request("歌厅", "发票 开票")).lead == "noise"
+
+
+def test_too_close_a_call_and_the_dispatchers_own_words_go_to_the_dispatcher() -> None:
+    close = {**WEIGHED, "margin": 301}
+    route = learned(close).route(Request("歌厅", "无"), explain=True)
+    assert (route.lead, tried(route, "learned:noise").out) == (None, "too close to the next")
+    spoken = {**WEIGHED, "words": {"书记": {"@dispatcher": 200}}}
+    route = learned(spoken).route(Request("书记", "无"))
+    assert (route.lead, route.rule) == (None, "learned:@dispatcher")
+
+
+def test_in_a_long_text_each_learned_word_counts_less() -> None:
+    words = {w: {"noise": 100} for w in ("甲", "乙", "丙", "丁")}
+    weighed = {**WEIGHED, "typical": 1, "words": words}
+    route = learned(weighed).route(Request("甲乙丙丁", "无"), explain=True)
+    assert tried(route, "learned:noise").score == 200  # 400 x sqrt(1 / 4)
+
+
+def test_the_domain_is_learned_from_words_and_from_the_rules_that_speak() -> None:
+    domains = {
+        "log": 100,
+        "start": {"consultation": 10, "complaint_report": 0},
+        "words": {"咋整": {"complaint_report": 20}},
+        "rules": {"tax": {"complaint_report": 40}},
+    }
+    weighed = learned(WEIGHED, domains, INVOICE)
+    route = weighed.route(Request("咋整", "发票"), explain=True)
+    assert (route.domain, route.domains_tried[0].words) == ("complaint_report", ("tax +40", "咋整 +20"))
+    assert weighed.route(Request("无", "无")).domain == "consultation"
+
+
+@pytest.mark.parametrize(
+    ("leads", "path"),
+    [
+        ({"start": {"nobody": 0}}, ("learned", "leads", "start", "nobody")),
+        ({"words": {"歌厅": {"finance": 3}}}, ("learned", "leads", "words", "歌厅", "finance")),
+        ({"rules": {"gone": {"tax": 3}}}, ("learned",)),
+    ],
+)
+def test_learned_weights_name_units_and_rules_that_exist(leads: dict[str, Any], path: tuple[str, ...]) -> None:
+    doc = learned({**WEIGHED, **leads}, None, INVOICE).doc
+    with pytest.raises(DefinitionError) as refused:
+        check_codes(doc, ["tax", "noise"], [])
+    assert refused.value.path == path
+
+
+# --- conflict of interest --------------------------------------------------------------------------------------------
+
+
+def party(text: str, *rules: Mapping[str, Any], **request: Any) -> Route:
+    plain = {"default_domain": "consultation", "domains": DOMAINS, "conflict": {"words": ["不作为", "刁难"]}}
+    names = {"tax": ["市税务局", "国税局"], "gas": ["燃气公司"], "noise": ["噪音办"]}
+    router = Router(
+        parse_routing({**plain, "rules": list(rules)}), MATTERS, {}, simplify().convert, names, {"gas": "housing"}
+    )
+    return router.route(Request("无", text, **request), explain=True)
+
+
+GAS = rule("gas", words={"燃气": 3}, co_handlers=["tax"], matter="money")
+
+
+def test_a_complaint_never_goes_to_the_unit_complained_of() -> None:
+    route = party("投诉区国税局刁难，发票一直不给", INVOICE)
+    assert (route.lead, route.rule, route.complained_of) == (None, "conflict", ("tax",))
+    assert tried(route, "conflict").lead == "tax"
+    # the same matter without a word of misconduct, or in another clause, or as a question: the unit that knows it
+    assert party("投诉国税局发票一直不给", INVOICE).lead == "tax"
+    assert party("投诉饭店刁难。发票 找国税局", INVOICE).lead == "tax"
+    assert party("请问国税局刁难，发票怎么办", INVOICE, domain="consultation").lead == "tax"
+
+
+def test_who_hears_complaints_about_a_unit_leads_unless_complained_of_too() -> None:
+    route = party("投诉燃气公司刁难", GAS)
+    assert (route.lead, route.co_handlers) == ("housing", ("tax",))
+    assert party("投诉燃气公司和国税局刁难", GAS).co_handlers == ()
+
+
+def test_the_matter_that_the_hotline_named_does_not_help_the_unit_complained_of() -> None:
+    route = party("国税局刁难", rule("t", "tax", when={"matters": ["tax"]}), matter="tax", domain=COMPLAINT)
+    assert (route.lead, route.rule) == (None, "conflict")
+    assert party("国税局好", rule("t", "tax", when={"matters": ["tax"]}), matter="tax", domain=COMPLAINT).lead == "tax"
+
+
+def test_in_the_shipped_catalogue_a_complaint_about_an_office_goes_past_it() -> None:
+    for text in ("投诉县公安局不作为，报案半年不立案", "举报市教育局滥用职权", "城管局执法人员态度恶劣，乱罚款"):
+        route = shipped().route(Request(text, text, domain=COMPLAINT))
+        assert route.complained_of
+        assert route.lead not in route.complained_of
+    assert shipped().route(Request("投诉燃气公司态度恶劣", "投诉燃气公司态度恶劣", domain=COMPLAINT)).lead not in {
+        "heating_gas"
+    }
+
+
+# --- city before district, the tree, firms ---------------------------------------------------------------------------
+
+
+def test_of_equal_evidence_the_city_bureau_stands_before_the_district() -> None:
+    """Weifang, art. 24: where a bureau of the city and a district overlap, the bureau leads."""
+    both = {"words": {"占道": 3}}
+    city, district = rule("city", "urban", **both), rule("street", "@district", **both)
+    assert routed("占道", "无", district, city, district="370102").lead == "urban"
+    assert routed("占道", "无", city, district, district="370102").lead == "urban"
+    assert (
+        routed("占道 摊", "无", city, rule("street", "@district", words={"占道": 3, "摊": 2}), district="370102").lead
+        == "lixia"
+    )
+
+
+def test_the_tree_of_matters_has_five_levels_and_no_circle() -> None:
+    deep = {str(n): Matter(str(n), str(n - 1) if n > 1 else None, "tax") for n in range(1, 6)}
+    check_matters(deep)
+    top = rule("wide", when={"matters": ["1"]})
+    doc = parse_routing({"default_domain": "consultation", "domains": [], "rules": [top]})
+    assert Router(doc, deep, {}, simplify().convert).route(Request("无", "无", matter="5")).lead == "wide"
+    with pytest.raises(DefinitionError, match="5 levels"):
+        check_matters({**deep, "6": Matter("6", "5", "tax")})
+    with pytest.raises(DefinitionError, match="circle"):
+        check_matters({"a": Matter("a", "b", "tax"), "b": Matter("b", "a", "tax")})
+
+
+# --- labels ----------------------------------------------------------------------------------------------------------
+
+
+def test_labels_name_units_and_domains_and_the_halves_are_apart() -> None:
+    held, development = (read_yaml(LABELS.parent / "routing" / f"{name}.yaml") for name in ("held_out", "development"))
+    assert len(held) >= 300
+    assert not set(held) & set(development)
+    units = {d["code"] for d in folder().departments["departments"]} | NO_UNIT | {None}
+    for lead, domain in [*held.values(), *development.values()]:
+        assert set(lead if isinstance(lead, list) else [lead]) <= units
+        assert domain in {"consultation", "project_landing", "business_development", "government_service", COMPLAINT}
+
+
 # --- the shipped catalogue -------------------------------------------------------------------------------------------
 
 
 @cache
 def shipped() -> Router:
     plain = folder()
-    matters = {m["code"]: Matter(m["code"], m.get("parent"), m["lead"]) for m in plain.matters["matters"]}
-    return Router(parse_routing(plain.routing), matters, plain.departments["district_units"], simplify().convert)
+    return make_router(
+        plain.routing, {m["code"]: m for m in plain.matters["matters"]}, plain.departments, simplify().convert
+    )
 
 
 @cache

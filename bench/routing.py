@@ -1,0 +1,305 @@
+"""How many real texts are routed without a dispatcher, and how many rightly; fits the learned word weights.
+
+    python3 -m service bench routing --requests FILE --labels tests/core/routing/held_out.yaml
+    python3 -m service bench routing --requests FILE --labels tests/core/routing/development.yaml --fit
+
+FILE: JSON Lines with `id`, `title` and `text` (or `description`). Labels: YAML, `id: [lead, domain]`; a lead is a unit,
+"@district", null for the dispatcher, or a list of equals. `--fit` adds the tuned half of the shipped requests and writes
+`workflows/routing_weights.yaml`.
+The fit is a softmax regression over the words (strings of one to four characters) with L1 and L2 penalties, solved by accelerated
+gradient steps: the same input gives the same file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from opencc import OpenCC
+
+from service.core.routing import DISPATCHER, DOMAINS, Request, Router, score
+from service.core.yaml_files import read_yaml
+from service.usecases.house import make_router
+from service.usecases.publishing import WEIGHTS, read_folder
+
+ROOT = Path(__file__).resolve().parent.parent
+OWN = ROOT / "workflows" / "demo" / "requests.jsonl"
+OWN_LABELS = ROOT / "tests" / "core" / "routing_labels.yaml"
+CHINESE = re.compile(r"[^\u4e00-\u9fff?]+")
+LONGEST, SEEN = 4, 2
+"""Words are at most this long and stand in at least so many texts."""
+ROUNDS = 250
+TYPICAL = 30
+BY_HAND = 1.4
+"""The fit trusts the words of its own texts too much; by cross-validation on them hand-written rules are worth more."""
+LEAST, MARGIN = 60, 15
+"""Points (hundredths) below which, or closer to the next than which, a dispatcher reads the text."""
+OWN_COUNTS = 3
+"""How often each of the shipped requests counts: they are what firms say, the texts outside are mostly citizens'."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    request: Request
+    leads: tuple[str, ...]
+    domain: str
+    source: str
+
+
+def labelled(requests: Path, labels: Path) -> list[Labelled]:
+    """The texts that have a label. Raises KeyError for a label whose text is not there."""
+    rows = [json.loads(line) for line in requests.read_text("utf-8").splitlines()]
+    by_id = {str(row.get("id", n)): row for n, row in enumerate(rows, 1)}
+    out = []
+    for key, (lead, domain) in read_yaml(labels).items():
+        row = by_id[str(key)]
+        text = row.get("text", row.get("description", ""))
+        leads = tuple(one or DISPATCHER for one in (lead if isinstance(lead, list) else [lead]))
+        out.append(
+            Labelled(
+                Request(row["title"], "" if text == row["title"] else text),
+                leads,
+                domain,
+                str(row.get("source", "") if isinstance(row.get("source"), str) else ""),
+            )
+        )
+    return out
+
+
+def measure(router: Router, texts: Sequence[Labelled]) -> dict[str, float]:
+    """Shares of the texts; `seconds` is process time per request."""
+    began = time.process_time()
+    routes = [router.route(t.request) for t in texts]
+    seconds = (time.process_time() - began) / len(texts)
+    found = [r.unit or DISPATCHER for r in routes]
+    sure = [(f, t) for f, r, t in zip(found, routes, texts, strict=True) if r.lead]
+    sources = {
+        f"lead right, {source}": share(f in t.leads for f, t in zip(found, texts, strict=True) if t.source == source)
+        for source in sorted({t.source for t in texts} - {""})
+    }
+    return sources | {
+        "texts": len(texts),
+        "without a dispatcher": len(sure) / len(texts),
+        "lead right": share(f in t.leads for f, t in zip(found, texts, strict=True)),
+        "lead right, strict": share(f == t.leads[0] for f, t in zip(found, texts, strict=True)),
+        "lead right where a unit was found": share(f in t.leads for f, t in sure),
+        "domain right": share(r.domain == t.domain for r, t in zip(routes, texts, strict=True)),
+        "milliseconds per request (process time)": seconds * 1000,
+    }
+
+
+def share(right: Iterable[bool]) -> float:
+    told = list(right)
+    return sum(told) / len(told) if told else math.nan
+
+
+class Found:
+    """Which of the words stand in which text, in both orders, for fast products."""
+
+    def __init__(self, sets: Sequence[Iterable[str]], words: Sequence[str]) -> None:
+        known = set(words)
+        said = np.array([len(known.intersection(s)) for s in sets])
+        self.scale = np.sqrt(TYPICAL / np.maximum(said, TYPICAL))[:, None]
+        at = {word: n for n, word in enumerate(words)}
+        pairs = np.array([(r, at[w]) for r, s in enumerate(sets) for w in sorted(s) if w in at])
+        self.shape = (len(sets), len(words))
+        self.words = pairs[:, 1]
+        self.rows, self.row_starts = np.unique(pairs[:, 0], return_index=True)
+        order = np.argsort(pairs[:, 1], kind="stable")
+        self.rows_by_word = pairs[order, 0]
+        self.columns, self.column_starts = np.unique(pairs[order, 1], return_index=True)
+
+    def times(self, weights: Any) -> Any:
+        out = np.zeros((self.shape[0], weights.shape[1]))
+        out[self.rows] = np.add.reduceat(weights[self.words], self.row_starts, axis=0)
+        return out * self.scale
+
+    def gathered(self, errors: Any) -> Any:
+        out = np.zeros((self.shape[1], errors.shape[1]))
+        out[self.columns] = np.add.reduceat((errors * self.scale)[self.rows_by_word], self.column_starts, axis=0)
+        return out
+
+
+def solve(found: Found, wanted: Any, shared: Sequence[Any], l1: float, l2: float) -> tuple[Any, Any, Any]:
+    """Softmax regression: weights word x choice, a start per choice, one factor for each shared table (text x choice)."""
+    texts = found.shape[0]
+    weights = np.zeros((found.shape[1], wanted.shape[1]))
+    start, factors = np.zeros(wanted.shape[1]), np.zeros(len(shared))
+    probe, norm = np.ones((found.shape[1], 1)), 1.0
+    for _ in range(15):
+        probe = found.gathered(found.times(probe))
+        norm = float(np.linalg.norm(probe))
+        probe /= norm
+    step = texts / (0.5 * norm + l2)
+    step_shared = 2 / max(1.0, sum(float(np.square(table).sum(1).max()) for table in shared))
+    ahead = (weights, start, factors)
+    pace = 1.0
+    for _ in range(ROUNDS):
+        points = found.times(ahead[0]) + ahead[1] + sum(f * table for f, table in zip(ahead[2], shared, strict=True))
+        points = np.exp(points - points.max(1, keepdims=True))
+        errors = points / points.sum(1, keepdims=True) - wanted
+        moved = ahead[0] - step * (found.gathered(errors) + l2 * ahead[0]) / texts
+        moved = np.sign(moved) * np.maximum(np.abs(moved) - step * l1 / texts, 0)
+        new = (
+            moved,
+            ahead[1] - errors.mean(0),
+            ahead[2] - step_shared * np.array([(errors * table).sum() / texts for table in shared]),
+        )
+        faster = (1 + math.sqrt(1 + 4 * pace * pace)) / 2
+        push = (pace - 1) / faster
+        ahead = tuple(n + push * (n - o) for n, o in zip(new, (weights, start, factors), strict=True))
+        (weights, start, factors), pace = new, faster
+    return weights, start, factors
+
+
+def strings(text: str) -> set[str]:
+    """Every string of up to four Chinese characters."""
+    runs = CHINESE.split(text)
+    return {r[n : n + size] for r in runs for size in range(1, LONGEST + 1) for n in range(len(r) - size + 1)}
+
+
+def vocabulary(sets: Sequence[set[str]]) -> list[str]:
+    """Strings seen often enough, without those that never stand outside one longer string."""
+    counts = Counter(s for one in sets for s in one)
+    often = {s for s, n in counts.items() if n >= SEEN}
+    inner = {part for s in often for part in (s[1:], s[:-1]) if counts[part] == counts[s]}
+    return sorted(often - inner - {""})
+
+
+def fit(router: Router, texts: Sequence[Labelled], l1: float, l2: float) -> dict[str, Any]:
+    """The `learned` part of a catalogue whose rules the router (without learned weights) holds."""
+    sets = [strings(router.fold(f"{t.request.title} {t.request.description}")) for t in texts]
+    words = vocabulary(sets)
+    routes = [router.route(t.request) for t in texts]
+    leads = sorted({t.leads[0] for t in texts})
+    by_hand, best = np.zeros((len(texts), len(leads))), np.zeros((len(texts), len(leads)))
+    for n, route in enumerate(routes):
+        for tried in route.tried:
+            if tried.out is None and tried.lead in leads:
+                by_hand[n, leads.index(tried.lead)] = max(by_hand[n, leads.index(tried.lead)], tried.score)
+        if route.unit in leads:
+            best[n, leads.index(route.unit)] = 1
+    wanted = np.array([[t.leads[0] == lead for lead in leads] for t in texts], dtype=float)
+    signs = []
+    for t in texts:
+        title, body = router.found(t.request.title), router.found(t.request.description)
+        signs.append({f"rule {sign}" for sign in router.signs(t.request, title, body, t.domain)})
+    both, names = joined(sets, words, signs)
+    weights, start, (log, bonus) = solve(both, wanted, [np.log1p(by_hand), best], l1, l2)
+    answer = {
+        "leads": told(
+            words,
+            leads,
+            weights[: len(words)],
+            start,
+            log=hundredths(log * BY_HAND),
+            best=hundredths(bonus * BY_HAND),
+            margin=MARGIN,
+            least=LEAST,
+            typical=TYPICAL,
+        )
+    }
+
+    answer["leads"]["rules"] = told(names, leads, weights[len(words) :], start)["words"]
+    speaks, spoken = [], np.zeros((len(texts), len(DOMAINS)))
+    for n, t in enumerate(texts):
+        title, body = router.found(t.request.title), router.found(t.request.description)
+        speaks.append({f"rule {key}" for key in router.speaking(title, body)})
+        for domain, by in router.domain_words:
+            spoken[n, DOMAINS.index(domain)] = score(by, title, body)[0]
+    both, names = joined(sets, words, speaks)
+    wanted = np.array([[t.domain == domain for domain in DOMAINS] for t in texts], dtype=float)
+    weights, start, (log,) = solve(both, wanted, [np.log1p(spoken)], l1, l2)
+    part = told(words, DOMAINS, weights[: len(words)], start, log=hundredths(log * BY_HAND), typical=TYPICAL)
+    part["rules"] = told(names, DOMAINS, weights[len(words) :], start)["words"]
+    return answer | {"domains": part}
+
+
+def joined(sets: Sequence[set[str]], words: Sequence[str], more: Sequence[set[str]]) -> tuple[Found, list[str]]:
+    """Words and signs (written "rule NAME") of each text together; and the names of the signs, in order."""
+    names = sorted(set().union(*more))
+    return Found([a | b for a, b in zip(sets, more, strict=True)], [*words, *names]), [n[5:] for n in names]
+
+
+def told(words: Sequence[str], choices: Sequence[str], weights: Any, start: Any, **more: int) -> dict[str, Any]:
+    table: dict[str, dict[str, int]] = defaultdict(dict)
+    for n, m in zip(*np.nonzero(np.abs(weights) >= 0.045), strict=True):
+        table[words[n]][choices[m]] = hundredths(weights[n, m])
+    return {**more, "start": {c: hundredths(s) for c, s in zip(choices, start, strict=True)}, "words": dict(table)}
+
+
+def hundredths(number: float) -> int:
+    return round(float(number) * 100)
+
+
+HEAD = """# Word weights learned from labelled texts, the second layer of routing.yaml (see README.md). Points are hundredths.
+# Written by `python3 -m service bench routing --requests FILE --labels FILE --fit`; a line may be changed or taken out by hand.
+"""
+
+
+def written(learned: Mapping[str, Any]) -> str:
+    """The weights as YAML, a word a line."""
+
+    def flow(points: Mapping[str, int]) -> str:
+        return "{" + ", ".join(f"{quoted(k)}: {v}" for k, v in points.items()) + "}"
+
+    lines = []
+    for part, values in learned.items():
+        lines.append(f"{part}:")
+        for key, value in values.items():
+            if key in {"words", "rules"}:
+                lines.append(f"  {key}:")
+                lines += [f"    {quoted(word)}: {flow(points)}" for word, points in value.items()]
+            else:
+                lines.append(f"  {key}: {flow(value) if isinstance(value, Mapping) else value}")
+    return HEAD + "\n".join(lines) + "\n"
+
+
+def quoted(word: str) -> str:
+    return f'"{word}"' if word.startswith("@") or "?" in word else word
+
+
+def own(odd: bool) -> list[Labelled]:
+    return [t for n, t in enumerate(labelled(OWN, OWN_LABELS), 1) if (n % 2 == 1) == odd]
+
+
+def router_of(folder: Path, learned: Mapping[str, Any] | None) -> Router:
+    read = read_folder(folder)
+    plain = {k: v for k, v in read.routing.items() if k != "learned"} | ({"learned": learned} if learned else {})
+    matters = {m["code"]: m for m in read.matters["matters"]}
+    return make_router(plain, matters, read.departments, OpenCC("t2s").convert)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--requests", type=Path, help="texts; without: the shipped requests, the half not tuned on")
+    parser.add_argument("--labels", type=Path)
+    parser.add_argument("--workflows", type=Path, default=ROOT / "workflows")
+    parser.add_argument("--fit", action="store_true", help="fit the word weights to the labels and write them")
+    parser.add_argument("--l1", type=float, default=0.15)
+    parser.add_argument("--l2", type=float, default=0.5)
+    asked = parser.parse_args()
+    if (asked.requests is None) != (asked.labels is None) or (asked.fit and asked.requests is None):
+        parser.error("--requests and --labels go together, and --fit needs them")
+    texts = labelled(asked.requests, asked.labels) if asked.requests else own(odd=False)
+    if asked.fit:
+        learned = fit(router_of(asked.workflows, None), [*texts, *own(odd=True) * OWN_COUNTS], asked.l1, asked.l2)
+        (asked.workflows / WEIGHTS).write_text(written(learned), "utf-8")
+    read = read_folder(asked.workflows).routing.get("learned")
+    for name, weights in (("hand-written rules alone", None), ("with learned word weights", read)):
+        print(name)
+        for key, value in measure(router_of(asked.workflows, weights), texts).items():
+            print(f"  {key}: {value:.3f}" if isinstance(value, float) else f"  {key}: {value}")
+
+
+if __name__ == "__main__":
+    main()
