@@ -111,17 +111,21 @@ async def shared_dsn(server_dsn: str, template: str) -> AsyncIterator[str]:
         yield made
 
 
-_compiled: list[House] = []
+_compiled: list[tuple[Any, dict[Any, Any], dict[Any, Any]]] = []
 
 
 async def _load(house: House) -> None:
-    """Every clone holds the template's definitions: they are compiled once a process, and looked at anew by stamp."""
+    """Every clone holds the template's definitions: they are compiled once a process, and looked at anew by stamp.
+
+    What is kept is a copy: the house it is taken from lives on, and what its test publishes is of its own database.
+    """
     if _compiled:
-        first = _compiled[0]
-        house.catalog = first.catalog
-        house._workflows, house._calendars = dict(first._workflows), dict(first._calendars)
+        catalog, workflows, calendars = _compiled[0]
+        house.catalog = catalog
+        house._workflows, house._calendars = dict(workflows), dict(calendars)
     await house.refresh()
-    _compiled.append(house) if not _compiled else None
+    if not _compiled:
+        _compiled.append((house.catalog, dict(house._workflows), dict(house._calendars)))
 
 
 @asynccontextmanager

@@ -35,11 +35,11 @@ from service.core.model import Actor
 from service.core.policies import Policies
 from service.core.recorded import TIMERS, Reader
 from service.core.replay import Memory
-from service.core.routing import Matter, Request, Router, check_codes, parse_routing
+from service.core.routing import Request, Router, check_codes, parse_routing
 from service.core.whatif import Kept, Leg, Record, Rules, Version, World, live
 from service.db import recorded as stored
 from service.usecases import views
-from service.usecases.house import House
+from service.usecases.house import House, make_router
 from service.usecases.reports import instant
 
 PAGE = 250
@@ -82,7 +82,7 @@ class Plan:
     """Kind -> key -> the version in force."""
     departments: frozenset[str]
     matters: Mapping[str, Mapping[str, Any]]
-    units: Mapping[str, str]
+    organisation: Mapping[str, Any]
     zone: str
     as_of: datetime
     every: int
@@ -178,9 +178,13 @@ def _tried(house: House, definitions: Sequence[Any], wanted: Wanted) -> _Tried:
         newest = max(versions)
         flow = (versions[newest], newest)
     calendar = _calendar(house, definitions, wanted.calendar) if wanted.calendar is not None else None
+    routing = None
     if wanted.routing is not None:
-        check_codes(parse_routing(wanted.routing), list(house.rules.department_codes), list(house.rules.matter_codes))
-    return _Tried(flow, wanted.workflow is not None, calendar, wanted.routing)
+        # a draft of the hand-written rules goes with the weights that are in force
+        routing = {"learned": house.rules.bodies["routing", "city"][1].get("learned"), **wanted.routing}
+        routing = {k: v for k, v in routing.items() if v is not None}
+        check_codes(parse_routing(routing), list(house.rules.department_codes), list(house.rules.matter_codes))
+    return _Tried(flow, wanted.workflow is not None, calendar, routing)
 
 
 def _check_workflow(house: House, key: str, body: Mapping[str, Any], version: int) -> None:
@@ -228,7 +232,7 @@ def _plan(house: House, definitions: Sequence[Any], tried: _Tried, as_of: dateti
         newest=newest,
         departments=rules.department_codes,
         matters=dict(rules.matters),
-        units=dict(rules.district_units),
+        organisation=rules.bodies["departments", "city"][1],
         zone=house.zone.key,
         as_of=as_of,
         every=every,
@@ -314,8 +318,7 @@ def _spans(
 
 def _router(plan: Plan) -> Router:
     assert plan.routing is not None
-    matters = {code: Matter(code, m.get("parent"), m["lead"]) for code, m in plan.matters.items()}
-    return Router(parse_routing(plan.routing), matters, plan.units, OpenCC("t2s").convert)
+    return make_router(plan.routing, plan.matters, plan.organisation, OpenCC("t2s").convert)
 
 
 def _request(record: Record, row: Mapping[str, Any], matters: Mapping[str, Any]) -> Request:

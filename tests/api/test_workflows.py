@@ -242,7 +242,7 @@ async def test_a_restart_publishes_changed_files_and_takes_nothing_back(city: Ci
         return await publishing.publish_folder(city.house, publishing.read_folder(where), publishing.FILES, "changed")
 
     path = where / "city" / "consultation.yaml"
-    path.write_text(path.read_text(encoding="utf-8").replace("key: consultation", "key: consultation\nsplit: restart"))
+    path.write_text(path.read_text(encoding="utf-8").replace("en: Consultation and help", "en: Questions"))
     assert await restart() == ["workflow consultation 2"]
     told = (await city.get("/v1/workflows/consultation")).json()
     assert (told["author"], told["reason"]) == ("system", "changed")
@@ -253,7 +253,7 @@ async def test_a_restart_publishes_changed_files_and_takes_nothing_back(city: Ci
     (where / "city" / "emergency.yaml").unlink()
     assert await restart() == []
     assert "emergency" in city.house.rules.newest, "a file that is gone retires nothing"
-    path.write_text(path.read_text(encoding="utf-8").replace("split: restart", "split: inherit"))
+    path.write_text(path.read_text(encoding="utf-8").replace("en: Questions", "en: Questions and help"))
     assert await restart() == ["workflow consultation 4"]
 
 
