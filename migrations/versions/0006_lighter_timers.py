@@ -1,9 +1,8 @@
 """A timer costs the database less: no look-ups that say nothing new, no index entries for a ticket that only ages.
 
 Of a rung's rows, the firing's ticket is its clock's, and outbox and notices are rows in transit that are written with
-their ticket: three foreign keys looked up for each rung. Two indexes served only the deletion of what is never deleted, an
-assignment and a ticket, and had an entry for each notice and each move of a clock. Pages of tickets keep room for a second
-version of each row, so that an update that moves no indexed column touches no index.
+their ticket: three foreign keys looked up for each rung. The index of notices by ticket served one of them only. Pages of
+tickets keep room for a second version of each row, so that an update that moves no indexed column touches no index.
 """
 
 from __future__ import annotations
@@ -23,14 +22,12 @@ def upgrade() -> None:
         # nothing outside reads these tables, and what the key said is said above
         op.execute(f"-- squawk-ignore ban-drop-constraint\nALTER TABLE {table} DROP CONSTRAINT fk_{table}_ticket_id")
     # a drop waits for its lock (env.py limits how long), then takes no time
-    for index in ("ix_notices_ticket_id", "ix_clocks_assignment_id"):
-        op.execute(f"-- squawk-ignore require-concurrent-index-deletion\nDROP INDEX {index}")
+    op.execute("-- squawk-ignore require-concurrent-index-deletion\nDROP INDEX ix_notices_ticket_id")
     op.execute("ALTER TABLE tickets SET (fillfactor = 60)")
 
 
 def downgrade() -> None:
     op.execute("ALTER TABLE tickets SET (fillfactor = 85)")
-    op.create_index(op.f("ix_clocks_assignment_id"), "clocks", ["assignment_id"])
     op.create_index(op.f("ix_notices_ticket_id"), "notices", ["ticket_id"])
     for table in TRANSIT:
         op.create_foreign_key(op.f(f"fk_{table}_ticket_id"), table, "tickets", ["ticket_id"], ["id"])

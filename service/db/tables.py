@@ -319,6 +319,7 @@ class ClockRow(SQLModel, table=True):
         Index("ix_clocks_dead", "dead_at", postgresql_where=text("dead_at IS NOT NULL")),
         Index("ix_clocks_provisional", "due_at", postgresql_where=text("provisional")),
         Index(None, "name", "due_at"),
+        Index(None, "assignment_id"),
         {"postgresql_with": {"fillfactor": 80}},
     )
     id: str = _pk()
