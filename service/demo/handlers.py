@@ -157,6 +157,11 @@ async def _see_whether_accepted(city: City, case: Case) -> None:
             case.stage = told["stage"]
 
 
+async def _possible(city: City, case: Case) -> set[str]:
+    told = await city.api.get(f"handler:{case.lead}", f"/v1/tickets/{case.id}/actions")
+    return {action["name"] for action in told["items"]} if told else set()
+
+
 async def _co_reply(city: City, case: Case, unit: str) -> None:
     if unit in case.co_handlers and case.stage == "handling":
         form = {"public_reply": "本单位协办意见：无不同意见，已将有关材料转主办单位。"}
@@ -164,7 +169,10 @@ async def _co_reply(city: City, case: Case, unit: str) -> None:
 
 
 async def _ask(city: City, case: Case, kind: str, form: Mapping[str, Any], stages: Iterable[str]) -> None:
-    if await _lead_acts(city, case, f"request_{kind}", form, stages):
+    action = f"request_{kind}"
+    # some units' workflows have no such request; what is possible is told by the service
+    asks = case.lead is not None and case.stage in stages and action in await _possible(city, case)
+    if asks and await _lead_acts(city, case, action, form, stages):
         case.waits_for = kind
 
 

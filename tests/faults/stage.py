@@ -51,8 +51,8 @@ UNFORESEEN = (
 
 
 def hasty_workflows(target: Path) -> None:
-    """The shipped folder with budgets of seconds. JSON is YAML: what is changed is written as JSON."""
-    shutil.copytree(ROOT / "workflows", target)
+    """The city's own workflows with budgets of seconds. JSON is YAML: what is changed is written as JSON."""
+    shutil.copytree(ROOT / "workflows", target, ignore=shutil.ignore_patterns("departments"))
     for path in (target / "city").glob("*.yaml"):
         plain = read_yaml(path)
         if path.name != "base.yaml":
