@@ -235,7 +235,7 @@ def workflows_check(
         if faults:
             print(f"{len(faults)} fault(s) 处错误")
             raise typer.Exit(1)
-        read = publishing.read_folder(where)
+        read, _, _ = publishing.read_unproved(where)
     except DefinitionError as error:
         print(error)
         raise typer.Exit(1) from None

@@ -48,7 +48,6 @@ _FIELDS: Mapping[str, frozenset[str]] = {
 }
 _NEEDED_CLOCKS = ("review_screen", "review_opinion", "review_decision", "review_measure")
 """Clocks that one matter, one discussion starts and ends by itself."""
-_GRANTING = frozenset({"extend", "pause", "excuse"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -212,19 +212,24 @@ def _actor(said: Mapping[str, Any]) -> Actor:
     return Actor(said["subject"], Role(said["role"]), tuple(said["departments"]))
 
 
+async def _take(tx: Tx, migration_id: str, why_not: str) -> None:
+    """Lock an order that may still be changed; raises NotFound, or Conflict (undone, or another one is under way)."""
+    await published.lock(tx)
+    row = await stored.find(tx, migration_id, lock=True)
+    if row is None:
+        raise NotFound(ABSENT)
+    if row["state"] not in {"running", "done"}:
+        raise Conflict(f"This migration is {row['state']}{why_not}.", state=row["state"])
+    if row["state"] == "done":
+        await _refuse_second(tx, row["from_key"], row["from_version"])
+
+
 async def retry(house: House, actor: Actor, migration_id: str, call: Call) -> Answer:
     """Tickets that could not be moved are judged again."""
     require(actor, "workflows:write")
 
     async def work(tx: Tx) -> Answer:
-        await published.lock(tx)
-        row = await stored.find(tx, migration_id, lock=True)
-        if row is None:
-            raise NotFound(ABSENT)
-        if row["state"] not in {"running", "done"}:
-            raise Conflict(f"This migration is {row['state']}: its tickets are not moved any more.", state=row["state"])
-        if row["state"] == "done":
-            await _refuse_second(tx, row["from_key"], row["from_version"])
+        await _take(tx, migration_id, ": its tickets are not moved any more")
         if await stored.turn(tx, migration_id, "failed", "pending"):
             await stored.set_state(tx, migration_id, state="running", finished_at=None)
         return await _answer(house, tx, migration_id, 202)
@@ -237,14 +242,7 @@ async def undo(house: House, actor: Actor, migration_id: str, reason: str, call:
     require(actor, "workflows:write")
 
     async def work(tx: Tx) -> Answer:
-        await published.lock(tx)
-        row = await stored.find(tx, migration_id, lock=True)
-        if row is None:
-            raise NotFound(ABSENT)
-        if row["state"] not in {"running", "done"}:
-            raise Conflict(f"This migration is {row['state']} already.", state=row["state"])
-        if row["state"] == "done":
-            await _refuse_second(tx, row["from_key"], row["from_version"])
+        await _take(tx, migration_id, " already")
         await stored.turn(tx, migration_id, "pending", "skipped", "the migration was undone before its turn")
         await stored.turn(tx, migration_id, "moved", "undoing")
         await stored.set_state(tx, migration_id, state="undoing", undo_reason=reason, undone_by=_said(actor))

@@ -36,7 +36,16 @@ class Folder:
 
 
 def read_folder(folder: Path) -> Folder:
-    """Read and check a workflows folder; raises DefinitionError with file, line and path."""
+    """Read a workflows folder and prove its workflows; raises DefinitionError with file, line and path."""
+    read, sources, codes = read_unproved(folder)
+    for checked in prove(sources, codes):
+        if checked.errors:
+            raise checked.errors[0]
+    return read
+
+
+def read_unproved(folder: Path) -> tuple[Folder, Mapping[str, Source], list[str]]:
+    """The folder with everything checked but the proof of its workflows; these as read, and the codes of the units."""
     if not folder.is_dir():
         raise DefinitionError(f"there is no folder {folder}; set JIEBAN_WORKFLOWS_DIR", (), str(folder))
     departments = read_yaml(folder / "departments.yaml")
@@ -69,12 +78,9 @@ def read_folder(folder: Path) -> Folder:
         raise _at(folder / "routing.yaml", error.detail, error.path) from None
     calendars = definitions.read_calendars(folder)
     sources = definitions.read_workflows(folder)
-    for checked in prove(sources, codes):
-        if checked.errors:
-            raise checked.errors[0]
     workflows = {key: source.plain for key, source in sources.items() if not source.abstract}
     departments["district_units"] = {str(k): v for k, v in departments["district_units"].items()}
-    return Folder(workflows, calendars, routing, matters, departments)
+    return Folder(workflows, calendars, routing, matters, departments), sources, codes
 
 
 FILES = "system"
