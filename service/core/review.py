@@ -90,6 +90,28 @@ def act_on_measure(ticket: Ticket, measure_id: str, action: str, form: Mapping[s
     return draft.finish()
 
 
+def issued(ticket: Ticket, review_id: str, number: str, env: Env) -> Decision:
+    """The minutes that hold this matter's resolution were issued: from here the reply to the enterprise is due (T12).
+
+    Issued again (a correction is a document of its own) changes nothing.
+    """
+    draft = Draft(ticket, env)
+    catch_up(draft, env.now)
+    review = next((r for r in draft.ticket.reviews if r.id == review_id), None)
+    if review is None:
+        raise NotFound("There is no such review.")
+    if review.decision is None or review.state not in {"decided", "completed"}:
+        raise ActionNotPossible(
+            f"Minutes are issued on what is decided; this matter is {review.state}.", stage=review.state, actions=[]
+        )
+    if review.issued_at is None:
+        draft.put("reviews", replace(review, issued_at=draft.now))
+        if draft.ticket.open and review.replied_at is None and "review_reply" in env.workflow.clocks:
+            start_clock(draft, "review_reply", anchor=draft.now, subject_id=review.id)
+        draft.event("review.minutes_issued", review=review.id, minutes=number)
+    return draft.finish()
+
+
 # --- steps of the docket -------------------------------------------------------------------------------------------
 
 

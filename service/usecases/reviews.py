@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from pydantic_core import to_json
 
 from service.core import review as rules
 from service.core.access import require
+from service.core.draft import Env
 from service.core.errors import NotFound
-from service.core.model import Actor, Role, Ticket
-from service.db import queries, tickets
+from service.core.model import Actor, Decision, Role, Ticket
+from service.db import meetings, queries, tickets
 from service.db.session import Tx
 from service.usecases import views
 from service.usecases.answers import Answer, Call, once
@@ -98,6 +100,28 @@ async def act_on_measure(
         return Answer(200, to_json(_measure(house, after, measure_id)))
 
     return await once(house, actor, call, work)
+
+
+async def minutes_issued(house: House, tx: Tx, meeting_id: str, number: str) -> list[Ticket]:
+    """Called by whoever issues a meeting's minutes, in the transaction that does, with the meeting's row locked.
+
+    Each matter that the meeting decided gets its date of issue, and its reply to the enterprise becomes due (clock
+    `review_reply`). Matters postponed, referred up or withdrawn are passed over. Gives the tickets as they are then.
+    """
+    out = []
+    for ticket_id, review_id in await meetings.tickets_of(tx, meeting_id):
+        await tickets.lock(tx, ticket_id)
+        ticket = (await tickets.load(tx, [ticket_id]))[ticket_id].ticket
+        review = next(r for r in ticket.reviews if r.id == review_id)
+        if review.meeting_id != meeting_id or review.state not in {"decided", "completed"}:
+            continue
+        _, after = await decide_and_save(house, tx, ticket_id, partial(_issued, review_id, number))
+        out.append(after)
+    return out
+
+
+def _issued(review_id: str, number: str, ticket: Ticket, env: Env) -> Decision:
+    return rules.issued(ticket, review_id, number, env)
 
 
 def _shown(house: House, actor: Actor, ticket: Ticket, review_id: str) -> dict[str, Any]:
