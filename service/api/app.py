@@ -19,11 +19,13 @@ from pydantic.json_schema import models_json_schema
 from service import clock
 from service.api import (
     admin,
+    board,
     calendars,
     deps,
     diagrams,
     errors,
     intake,
+    minutes,
     queue,
     reports,
     reviews,
@@ -98,7 +100,7 @@ def create_app(open_parts: Callable[[], Any], *, with_sandbox: bool) -> FastAPI:
     )
     errors.install(app)
     for module in (
-        intake, tickets, queue, reviews, reports, calendars, workflows, whatif, diagrams, timers, routing, admin,
+        intake, tickets, queue, board, reviews, minutes, reports, calendars, workflows, whatif, diagrams, timers, routing, admin,
     ):  # fmt: skip
         app.include_router(module.router)
     if with_sandbox:

@@ -14,6 +14,7 @@ from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
 import typst
 from docx import Document
@@ -22,7 +23,7 @@ from docx.oxml import OxmlElement
 from docx.oxml.ns import qn
 from docx.shared import Mm, Pt, RGBColor
 
-from service.core.papers import Paper
+from service.core.papers import Block, Paper
 
 HERE = Path(__file__).parent
 PDF, DOCX = "application/pdf", "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
@@ -33,6 +34,7 @@ WIDTH_MM, HEIGHT_MM, LINES, CHARACTERS = 156, 225, 22, 28
 SIZE = {"2号": 22.0, "3号": 16.0, "4号": 14.0}
 LINE_PT = HEIGHT_MM / LINES / 25.4 * 72
 MARK_PT = 42.0
+LACKING = "〓"
 
 
 @lru_cache(maxsize=1)
@@ -47,7 +49,7 @@ def pdf(paper: Paper, at: datetime) -> bytes:
         root=str(HERE),
         font_paths=_fonts(),
         ignore_system_fonts=True,
-        sys_inputs={"paper": json.dumps(asdict(paper), ensure_ascii=False)},
+        sys_inputs={"paper": _drawable(json.dumps(asdict(_clean(paper)), ensure_ascii=False))},
         format="pdf",
         pdf_standards="a-2b",
         timestamp=at,
@@ -56,8 +58,35 @@ def pdf(paper: Paper, at: datetime) -> bytes:
     return made
 
 
+def _drawable(text: str) -> str:
+    """The fonts have GBK and Latin 1. Anything else is drawn as 〓, which printers set for a character they lack."""
+    return "".join(c if c < "\u0100" or _in_gbk(c) else LACKING for c in text)
+
+
+@lru_cache(maxsize=4096)
+def _in_gbk(character: str) -> bool:
+    try:
+        return len(character.encode("gbk")) == 2
+    except UnicodeEncodeError:
+        return False
+
+
+def _clean(paper: Paper) -> Paper:
+    """Without control characters: they mean nothing on paper, and XML has no place for them."""
+    told = asdict(paper)
+
+    def cleaned(value: Any) -> Any:
+        if isinstance(value, str):
+            return "".join(" " if c in "\n\r\t" else c for c in value if c in "\n\r\t" or category(c)[0] != "C")
+        return tuple(map(cleaned, value)) if isinstance(value, tuple | list) else value
+
+    blocks = tuple(Block(b["kind"], cleaned(b["text"])) for b in told.pop("blocks"))
+    return Paper(**{name: cleaned(value) for name, value in told.items()}, blocks=blocks)
+
+
 def docx(paper: Paper, at: datetime) -> bytes:
     """A Word document in which everything can still be edited."""
+    paper = _clean(paper)
     document = Document()
     _page(document)
     _properties(document, paper, at)
