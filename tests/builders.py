@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 from service.core import clocks, review, workflow
 from service.core.calendar import Budget, Calendar, Measure
 from service.core.definitions import ActionDef, Workflow, compile_workflow
+from service.core.docket import Docket, parse_docket
 from service.core.draft import Env, RouteTo
 from service.core.errors import JiebanError
 from service.core.model import (
@@ -102,6 +103,11 @@ def matters() -> frozenset[str]:
 
 
 @cache
+def docket() -> Docket:
+    return parse_docket(folder().docket)
+
+
+@cache
 def policies() -> Policies:
     """The shipped workflows and calendar, each in its first version."""
     return Policies({key: flow(key) for key in folder().workflows}, {calendar().key: calendar()})
@@ -175,7 +181,7 @@ class Case:
         bound = self.flow if self.ticket.workflow_key == self.flow.key else flow(self.ticket.workflow_key)
         return Env(
             bound, self.calendar, actor, self.now, self.new_id, departments(), punctual, self.calendars, matters(),
-            self.policies,
+            self.policies, docket(),
         )  # fmt: skip
 
     def take(self, decision: Decision) -> Case:

@@ -23,9 +23,12 @@ from service.api import (
     calendars,
     deps,
     diagrams,
+    docket_forms,
     errors,
     intake,
+    meetings,
     minutes,
+    minutes_forms,
     queue,
     reports,
     reviews,
@@ -100,7 +103,8 @@ def create_app(open_parts: Callable[[], Any], *, with_sandbox: bool) -> FastAPI:
     )
     errors.install(app)
     for module in (
-        intake, tickets, queue, board, reviews, minutes, reports, calendars, workflows, whatif, diagrams, timers, routing, admin,
+        intake, tickets, queue, board, reviews, meetings, minutes, reports, calendars, workflows, whatif, diagrams, timers,
+        routing, admin,
     ):  # fmt: skip
         app.include_router(module.router)
     if with_sandbox:
@@ -126,7 +130,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         models = [
             m
-            for m in vars(schemas).values()
+            for m in [*vars(schemas).values(), *vars(docket_forms).values(), *vars(minutes_forms).values()]
             if isinstance(m, type) and issubclass(m, schemas.Body) and m is not schemas.Body
         ]
         modes: list[tuple[type[BaseModel], Any]] = [(m, "validation") for m in models]

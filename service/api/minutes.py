@@ -9,16 +9,8 @@ from fastapi.responses import Response
 
 from service.api import deps
 from service.api.deps import ActorDep, HouseDep
-from service.api.schemas import (
-    MINUTES_FORMS,
-    ChangePrecedent,
-    MinutesStep,
-    Page,
-    PrecedentProposal,
-    Problem,
-    ProposalDecision,
-    Reason,
-)
+from service.api.minutes_forms import MINUTES_FORMS, ChangePrecedent, MinutesStep, PrecedentProposal
+from service.api.schemas import Page, Problem, ProposalDecision, Reason
 from service.api.tickets import ABSENT, Limit, Responses, Text
 from service.core.errors import NotFound
 from service.usecases import minutes, precedents

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
@@ -103,11 +103,26 @@ async def next_open(tx: Tx, tier: int) -> str | None:
 async def matters_of(tx: Tx, review_ids: Sequence[str]) -> dict[str, Any]:
     """What an agenda shows of each matter: number, state, kind and the ticket's number and title, by review."""
     rows = await tx.rows(
-        """SELECT r.id, r.number, r.state, r.kind, t.number AS ticket_number, t.title
+        """SELECT r.id, r.number, r.state, r.kind, r.meeting_id, t.number AS ticket_number, t.title
            FROM reviews r JOIN tickets t ON t.id = r.ticket_id WHERE r.id = ANY($1::uuid[])""",
         list(review_ids),
     )  # fmt: skip
     return {row["id"]: row for row in rows}
+
+
+async def of_review(tx: Tx, review_id: str) -> Any:
+    """Ticket, meeting and study of a review (ticket_id, meeting_id, study_id, tier), if the actor may see it."""
+    return await tx.row("SELECT ticket_id, meeting_id, study_id, tier FROM reviews WHERE id = $1", review_id)
+
+
+async def tell(tx: Tx, meeting_id: str, recipients: Sequence[str], new_id: Callable[[], str]) -> None:
+    """One notice to each for every matter on the agenda: notices belong to tickets."""
+    for recipient in recipients:
+        for ticket_id, _ in await tickets_of(tx, meeting_id):
+            await tx.execute(
+                "INSERT INTO notices (id, ticket_id, recipient, kind, created_at) VALUES ($1, $2, $3, 'meeting', $4)",
+                new_id(), ticket_id, recipient, tx.now,
+            )  # fmt: skip
 
 
 async def tickets_of(tx: Tx, meeting_id: str) -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ from typing import Any
 from service.core import definitions
 from service.core.checking import Fault, Proof, check
 from service.core.definitions import Source
+from service.core.docket import parse_docket
 from service.core.errors import DefinitionError
 from service.core.model import SYSTEM
 from service.core.routing import NO_UNIT, Matter, check_codes, check_matters, parse_routing, with_rulings
@@ -33,6 +34,7 @@ class Folder:
     routing: Mapping[str, Any]
     matters: Mapping[str, Any]
     departments: Mapping[str, Any]
+    docket: Mapping[str, Any]
 
 
 def read_folder(folder: Path) -> Folder:
@@ -78,9 +80,31 @@ def read_unproved(folder: Path) -> tuple[Folder, Mapping[str, Source], list[str]
         raise _at(folder / "routing.yaml", error.detail, error.path) from None
     calendars = definitions.read_calendars(folder)
     sources = definitions.read_workflows(folder)
+    docket = _read_docket(folder, sources, calendars)
     workflows = {key: source.plain for key, source in sources.items() if not source.abstract}
     departments["district_units"] = {str(k): v for k, v in departments["district_units"].items()}
-    return Folder(workflows, calendars, routing, matters, departments), sources, codes
+    return Folder(workflows, calendars, routing, matters, departments, docket), sources, codes
+
+
+def _read_docket(folder: Path, sources: Mapping[str, Source], calendars: Collection[str]) -> dict[str, Any]:
+    """The docket's rules; what workflows propose by themselves must be among its criteria."""
+    path = folder / "docket.yaml"
+    if not path.is_file():
+        raise DefinitionError("the rules of one matter, one discussion are missing", (), path.name)
+    plain: dict[str, Any] = read_yaml(path)
+    try:
+        docket = parse_docket(plain)
+        if docket.calendar not in calendars:
+            raise DefinitionError(f"there is no calendar {docket.calendar!r}", ("calendar",))
+    except DefinitionError as error:
+        raise _at(path, error.detail, error.path) from None
+    for source in sources.values():
+        for where, branch in definitions.branches_of(source.flow):
+            for verb, ground in branch.effects:
+                if verb == "propose_review" and ground not in docket.criteria:
+                    told = f"there is no criterion {ground!r} in docket.yaml; there are: {', '.join(docket.criteria)}"
+                    raise source.error(DefinitionError(told, where))
+    return plain
 
 
 FILES = "system"
@@ -213,7 +237,7 @@ async def publish_folder(house: House, folder: Folder, by: str, reason: str) -> 
         entries = [("calendar", k, v) for k, v in folder.calendars.items()]
         entries += [("workflow", k, v) for k, v in folder.workflows.items()]
         entries += [("routing", "city", folder.routing), ("matters", "city", folder.matters)]
-        entries += [("departments", "city", folder.departments)]
+        entries += [("departments", "city", folder.departments), ("docket", "city", folder.docket)]
         for kind, key, given in entries:
             # of the catalogue others publish rulings only, and those are kept
             body = with_rulings(given, await stored.newest_body(tx, kind, key)) if kind == "routing" else given
