@@ -13,6 +13,7 @@ from service.api.minutes_forms import MINUTES_FORMS, ChangePrecedent, MinutesSte
 from service.api.schemas import Page, Problem, ProposalDecision, Reason
 from service.api.tickets import ABSENT, Limit, Responses, Text
 from service.core.errors import NotFound
+from service.integrations import documents
 from service.usecases import minutes, precedents
 
 router = APIRouter(prefix="/v1", tags=["minutes"])
@@ -81,7 +82,7 @@ async def get_minutes(
 @router.get(
     "/meetings/{meeting}/minutes.docx",
     response_class=Response,
-    responses={**ABSENT, 200: {"content": {minutes.documents.DOCX: {}}, "description": "GB/T 9704-2012, to be edited"}},
+    responses={**ABSENT, 200: {"content": {documents.DOCX: {}}, "description": "GB/T 9704-2012, to be edited"}},
 )
 async def get_minutes_docx(
     meeting: str,
@@ -100,7 +101,7 @@ async def get_minutes_docx(
 @router.get(
     "/meetings/{meeting}/minutes.pdf",
     response_class=Response,
-    responses={**ABSENT, 200: {"content": {minutes.documents.PDF: {}}, "description": "PDF/A with its fonts embedded"}},
+    responses={**ABSENT, 200: {"content": {documents.PDF: {}}, "description": "PDF/A with its fonts embedded"}},
 )
 async def get_minutes_pdf(
     meeting: str,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from service.db.session import Tx
@@ -109,10 +110,22 @@ async def series(tx: Tx) -> list[Any]:
     )
 
 
+async def due_at(tx: Tx, meeting_id: str) -> datetime | None:
+    """Until when the minutes are to be issued: the first due of the matters that the meeting decided, by their clocks."""
+    return await tx.value(  # type: ignore[no-any-return]
+        """SELECT min(c.due_at) FROM agenda_items i
+           JOIN clocks c ON c.ticket_id = i.ticket_id AND c.subject_id = i.review_id AND c.name = 'review_minutes'
+           WHERE i.meeting_id = $1 AND i.state = 'decided'""",
+        meeting_id,
+    )
+
+
 async def told(tx: Tx) -> list[Any]:
-    """Issued documents that the history of a ticket names, with the hash that stands there and the one that is stored."""
+    """Issued documents with each matter that they decided: the hash in the ticket's history, and the one that is stored."""
     return await tx.rows(
         """SELECT m.number, e.data ->> 'sha256' AS told, m.sha256
-           FROM minutes m JOIN events e ON e.type = 'review.minutes_issued' AND e.data ->> 'document' = m.id::text
+           FROM minutes m JOIN agenda_items i ON i.meeting_id = m.meeting_id AND i.state = 'decided'
+           LEFT JOIN events e ON e.ticket_id = i.ticket_id AND e.data ->> 'document' = m.id::text
+                             AND e.type IN ('review.minutes_issued', 'review.minutes_corrected')
            WHERE m.state = 'issued'"""
     )

@@ -15,9 +15,8 @@ from typing import Any
 from pydantic_core import to_json
 
 from service.core import minutes as rules
-from service.core import papers, review
+from service.core import papers
 from service.core.access import require
-from service.core.calendar import Budget, Measure
 from service.core.errors import ActionNotPossible, Conflict, Forbidden, Invalid, NotFound
 from service.core.meetings import Meeting
 from service.core.minutes import Minutes
@@ -28,10 +27,9 @@ from service.db import audit, meetings, precedents, tickets
 from service.db import minutes as stored
 from service.db.session import Tx
 from service.integrations import documents
-from service.usecases import views
+from service.usecases import reviews, views
 from service.usecases.answers import Answer, Call, once
 from service.usecases.house import House
-from service.usecases.tickets import decide_and_save
 
 ABSENT = "There is no such meeting, or it is not yours to see."
 NONE_YET = "There are no minutes of this meeting yet, or they are not yours to see."
@@ -149,7 +147,7 @@ async def _write_draft(
             stage=meeting.state,
             actions=[],
         )
-    head = house.docket.minutes.heads[meeting.tier]
+    head = house.docket.minutes[meeting.tier]
     titles = {code: unit["title"]["zh"] for code, unit in house.rules.departments.items()}
     document = assemble(meeting, matters, Head(head.mark, head.office, head.series), titles, asked, before, house.zone)
     document = replace(document, corrects=corrects or (before.corrects if before and row else None))
@@ -195,7 +193,8 @@ async def _issue(house: House, tx: Tx, meeting_id: str, known: list[Row], asked:
     made = await _append(tx, row, "issue", document, year=today.year, serial=serial, number=number)
     issued = next(r for r in await stored.of_meeting(tx, meeting_id) if r["id"] == made)
     await stored.remember_number(tx, row["series"], today.year, issued["sha256"])
-    await _tell_tickets(house, tx, meeting_id, document, issued)
+    sealed = {"document": issued["id"], "sha256": issued["sha256"]}
+    await reviews.minutes_issued(house, tx, meeting_id, number, sealed)
     await _remember(house, tx, meeting_id, document, issued)
     return made
 
@@ -272,17 +271,6 @@ async def _material(tx: Tx, meeting_id: str) -> tuple[Meeting, dict[str, Matter]
     return meeting, matters
 
 
-async def _tell_tickets(house: House, tx: Tx, meeting_id: str, document: Minutes, issued: Row) -> None:
-    """Each decided matter's ticket, in the order of their ids: its reply to the enterprise is due from now on."""
-    settled = {i.review_id for i in document.items if i.state == "decided"}
-    for ticket_id, review_id in await meetings.tickets_of(tx, meeting_id):
-        if review_id in settled:
-            told = {"number": issued["number"], "document": issued["id"], "sha256": issued["sha256"]}
-            await decide_and_save(
-                house, tx, ticket_id, lambda t, env, r=review_id, told=told: review.issued(t, r, told, env)
-            )
-
-
 async def _remember(house: House, tx: Tx, meeting_id: str, document: Minutes, issued: Row) -> None:
     """The decisions as precedents; those of a document that this one corrects are superseded."""
     binding = [i for i in document.items if i.state == "decided" and i.decision in rules.BINDING]
@@ -330,8 +318,7 @@ async def _shown(house: House, tx: Tx, meeting_id: str, document: str | None, ma
         raise NotFound(NONE_YET if seen else ABSENT)
     versions = await stored.versions(tx, row["id"])
     body = versions[-1]["body"]
-    meeting = (await meetings.load(tx, [meeting_id])).get(meeting_id)
-    due = due_at(house, meeting) if meeting and not row["corrects"] else None
+    due = await stored.due_at(tx, meeting_id) if not row["corrects"] else None
     by_id = {r["id"]: r for r in rows}
     findings = () if row["state"] in {"signed", "issued"} else rules.findings(rules.of_body(body))
     shown = {
@@ -364,13 +351,3 @@ async def _shown(house: House, tx: Tx, meeting_id: str, document: str | None, ma
 
 def _named(row: Row | None) -> dict[str, Any] | None:
     return None if row is None else {"id": row["id"], "state": row["state"], "number": row["number"]}
-
-
-def due_at(house: House, meeting: Meeting) -> datetime | None:
-    """Until when the minutes are to be issued: so many working days after the meeting; None before it has decided."""
-    ended = meeting.ended_at or max((i.decided_at for i in meeting.agenda if i.decided_at), default=None)
-    if ended is None:
-        return None
-    rules_of_city = house.rules.policies
-    calendar = next(iter(rules_of_city.calendars.values()))
-    return calendar.add(ended, Budget(Measure.working_days, house.docket.minutes.issue_working_days))
