@@ -42,9 +42,9 @@ async def insert(tx: Tx, row: Mapping[str, Any]) -> None:
 async def advance(tx: Tx, row: Mapping[str, Any]) -> None:
     """The document after a further step."""
     await tx.execute(
-        """UPDATE minutes SET state = $2, departments = $3, version = $4, sha256 = $5, updated_at = $6,
-             signed_at = coalesce(signed_at, CASE WHEN $2 = 'signed' THEN $6 END), year = $7, serial = $8,
-             number = $9, issued_at = CASE WHEN $2 = 'issued' THEN $6 END
+        """UPDATE minutes SET state = $2::text, departments = $3, version = $4, sha256 = $5, updated_at = $6,
+             signed_at = coalesce(signed_at, CASE WHEN $2 = 'signed' THEN $6::timestamptz END), year = $7, serial = $8,
+             number = $9, issued_at = CASE WHEN $2 = 'issued' THEN $6::timestamptz END
            WHERE id = $1""",
         row["id"], row["state"], row["departments"], row["version"], row["sha256"], tx.now, row["year"],
         row["serial"], row["number"],

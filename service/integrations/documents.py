@@ -52,7 +52,7 @@ def pdf(paper: Paper, at: datetime) -> bytes:
         sys_inputs={"paper": _drawable(json.dumps(asdict(_clean(paper)), ensure_ascii=False))},
         format="pdf",
         pdf_standards="a-2b",
-        timestamp=at,
+        timestamp=at.replace(microsecond=0),
     )
     assert isinstance(made, bytes)
     return made

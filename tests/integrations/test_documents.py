@@ -17,7 +17,7 @@ from service.core import papers
 from service.integrations import documents
 from tests.core.minutes_case import FIRST, document, land
 
-AT = datetime(2026, 11, 24, 2, tzinfo=UTC)
+AT = datetime(2026, 11, 24, 2, 0, 0, 123456, tzinfo=UTC)
 ISSUED = replace(document(), number="〔2026〕1号", issued_on="2026-11-24", signature={"name": "张建国"})
 MM = 72 / 25.4
 
