@@ -1,7 +1,7 @@
 """A matter is proposed for one matter, one discussion: on which grounds, with what history. Used by `effects`.
 
 A proposal never convenes by itself. What a criterion says is proved from the ticket where it can be, whoever names it; what
-else is true of the ticket is added.
+else is found true of the ticket stands in the snapshot of its history.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def proposal(draft: Draft, ground: str) -> Review:
     grounds = tuple(dict.fromkeys(form.get("grounds") or (ground,)))
     if docket is not None:
         _check(draft, docket, grounds)
-        grounds = tuple(dict.fromkeys((*grounds, *found(ticket, docket, draft.env.calendar, draft.now))))
+    criteria = found(ticket, docket, draft.env.calendar, draft.now) if docket is not None else []
     return Review(
         id=draft.env.new_id(),
         ticket_id=ticket.id,
@@ -38,7 +38,7 @@ def proposal(draft: Draft, ground: str) -> Review:
         tried=str(form.get("tried") or ""),
         options=tuple(form.get("options") or ()),
         signed_by=str(form.get("signed_by") or ""),
-        history=snapshot(ticket),
+        history={**snapshot(ticket), "criteria": criteria},
     )
 
 
