@@ -53,7 +53,19 @@ def _json(name: str) -> sa.Column[Any]:
     return sa.Column(name, postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False)
 
 
+# what is due next on the docket: the board reads it for every open matter
+DOCKET = (
+    "name IN ('review_screen', 'review_opinion', 'review_decision', 'review_minutes', 'review_reply', 'review_measure')"
+    " AND state IN ('running', 'breached_running')"
+)
+
+
 def upgrade() -> None:
+    # CONCURRENTLY is not possible in a transaction; the index holds open clocks of the docket only
+    op.execute(
+        "-- squawk-ignore require-concurrent-index-creation\n"
+        f"CREATE INDEX ix_clocks_docket ON clocks (ticket_id, due_at) WHERE {DOCKET}"
+    )
     _create_minutes()
     _create_precedents()
     op.execute(IMMUTABLE)
@@ -164,6 +176,14 @@ def _policies() -> list[str]:
 
 
 def downgrade() -> None:
-    for table in ("precedent_proposals", "precedent_grams", "precedents", "minutes_series", "minutes_versions", "minutes"):
+    for table in (
+        "precedent_proposals",
+        "precedent_grams",
+        "precedents",
+        "minutes_series",
+        "minutes_versions",
+        "minutes",
+    ):
         op.drop_table(table)
     op.execute("DROP FUNCTION jieban_signed_minutes()")
+    op.drop_index("ix_clocks_docket", table_name="clocks")

@@ -42,6 +42,13 @@ ASIDE = "next_fire_at IS NOT NULL AND (attempts > 0 OR crashes > 0)"
 """A timer that failed, or over which a worker died."""
 
 
+DOCKET = (
+    "name IN ('review_screen', 'review_opinion', 'review_decision', 'review_minutes', 'review_reply', 'review_measure')"
+    " AND state IN ('running', 'breached_running')"
+)
+"""What is due next on the docket: the board reads it for every open matter."""
+
+
 def _pk() -> Any:
     return Field(sa_column=Column(UUID(as_uuid=False), primary_key=True))
 
@@ -317,6 +324,7 @@ class ClockRow(SQLModel, table=True):
         Index("ix_clocks_fire", "next_fire_at", postgresql_where=text("next_fire_at IS NOT NULL")),
         Index("ix_clocks_aside", "next_fire_at", postgresql_where=text(ASIDE)),
         Index("ix_clocks_dead", "dead_at", postgresql_where=text("dead_at IS NOT NULL")),
+        Index("ix_clocks_docket", "ticket_id", "due_at", postgresql_where=text(DOCKET)),
         Index("ix_clocks_provisional", "due_at", postgresql_where=text("provisional")),
         Index(None, "name", "due_at"),
         Index(None, "assignment_id"),
