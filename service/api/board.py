@@ -23,7 +23,7 @@ async def get_board(
     actor: ActorDep,
     tier: Annotated[int | None, Query(ge=1, le=3)] = None,
     kind: Annotated[Kind | None, Query()] = None,
-    limit: Annotated[int, Query(ge=1, le=200, description="how many of each stage")] = 50,
+    limit: Annotated[int, Query(ge=1, le=200, description="how many of each stage")] = 20,
 ) -> Response:
     """Open matters by stage with their ages and next dates, those due first in front; and counts by tier and kind."""
     return deps.json(await board.board(house, actor, tier, kind, limit))

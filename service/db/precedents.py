@@ -16,13 +16,15 @@ INSERT = """
     FROM jsonb_populate_recordset(NULL::precedents, $1) r
 """
 SEARCH = """
-    -- the rarer a pair of characters is among all precedents, the more it says (inverse document frequency); of a long
-    -- question only the rarest pairs are counted, so that it costs no more than a short one
-    WITH asked AS (
-        SELECT g.gram, n.known
+    -- the rarer a pair of characters is among all precedents, the more it says (inverse document frequency); the rarest
+    -- are looked up first and no more than some thousand entries are read, however long the question and the register are
+    WITH counted AS (
+        SELECT g.gram, n.known, sum(n.known) OVER (ORDER BY n.known, g.gram) - n.known AS read_before
         FROM unnest($1::text[]) g(gram)
         CROSS JOIN LATERAL (SELECT count(*) AS known FROM precedent_grams p WHERE p.gram = g.gram) n
-        WHERE n.known > 0 ORDER BY n.known LIMIT 20
+        WHERE n.known > 0
+    ), asked AS (
+        SELECT gram, known FROM counted WHERE read_before < 4000
     ), size AS (SELECT greatest(count(*), 1)::float AS all_of_them FROM precedents),
     scored AS (
         SELECT p.precedent_id AS id, sum(ln(1 + s.all_of_them / a.known)) AS score

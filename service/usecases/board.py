@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime, time, timedelta
 from typing import Any
 from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
 
 from service.core import rates
 from service.core.access import require
@@ -43,16 +45,15 @@ async def board(house: House, actor: Actor, tier: int | None, kind: str | None, 
             "title_en": STAGES[name][1],
             "count": of_stage[0]["of_stage"] if of_stage else 0,
             "late": of_stage[0]["late_of_stage"] if of_stage else 0,
-            "items": [_card(row, tx.now) for row in of_stage],
+            "items": [_card(row, tx.now, house.zone) for row in of_stage],
         }
         for name, of_stage in by_stage.items()
     ]
-    answer = {"as_of": tx.now, "tier": tier, "kind": kind, "stages": stages, "tiers": _tiers(house, counts)}
-    localised: dict[str, Any] = views.localised(answer, house.zone)
-    return localised
+    as_of = views.local(tx.now, house.zone)
+    return {"as_of": as_of, "tier": tier, "kind": kind, "stages": stages, "tiers": _tiers(counts)}
 
 
-def _card(row: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+def _card(row: Mapping[str, Any], now: datetime, zone: ZoneInfo) -> dict[str, Any]:
     """One matter. `next`: what is due first, a limit or the meeting."""
     steps = [(row["due_at"], row["clock"])] if row["due_at"] else []
     if row["stage"] == "scheduled" and row["held_at"]:
@@ -67,16 +68,16 @@ def _card(row: Mapping[str, Any], now: datetime) -> dict[str, Any]:
         "enterprise": row["enterprise"],
         "lead": row["lead"],
         "matter": row["matter"],
-        "since": row["since"],
+        "since": views.local(row["since"], zone),
         "age_days": max((now - row["since"]) // DAY, 0),
         "docket_days": max((now - row["proposed_at"]) // DAY, 0),
-        "next": {"what": due[1], "at": due[0]} if due else None,
+        "next": {"what": due[1], "at": views.local(due[0], zone)} if due else None,
         "late": row["late"] > 0,
         "meeting": row["meeting_id"],
     }
 
 
-def _tiers(house: House, counts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _tiers(counts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Open matters by tier and kind; tier None: not screened yet."""
     found: dict[int | None, dict[str, dict[str, int]]] = {}
     for row in counts:
@@ -115,27 +116,31 @@ async def year(house: House, actor: Actor, asked: int | None) -> dict[str, Any]:
 
 
 def _of_kind(rows: list[Any], measures: Mapping[str, Any] | None, year: int, kind: str) -> dict[str, Any]:
-    def counted(some: list[Any], criterion: str | None = None) -> dict[str, Any]:
+    total, of_ground = Counter[str](), defaultdict[str, Counter[str]](Counter)
+    for row in rows:
+        found = [name for name in FIGURES if row[name]]
+        total.update(found)
+        for ground in row["grounds"]:
+            of_ground[ground].update(found)
+
+    def counted(counts: Counter[str], criterion: str | None = None) -> dict[str, Any]:
         told = {"year": str(year), "kind": kind, **({"criterion": criterion} if criterion else {})}
+        where = "/v1/reports/reviews/matters"
         return {
-            name: {
-                "count": sum(bool(r[name]) for r in some),
-                "matters": f"/v1/reports/reviews/matters?{urlencode({**told, 'figure': name})}",
-            }
+            name: {"count": counts[name], "matters": f"{where}?{urlencode({**told, 'figure': name})}"}
             for name in FIGURES
         }
 
-    grounds = sorted({g for r in rows for g in r["grounds"]})
     decided = [r for r in rows if r["decided"]]
     counts = {name: int(measures[name]) for name in _MEASURES} if measures else dict.fromkeys(_MEASURES, 0)
     done = counts["on_time"] + counts["late"]
     return {
-        **counted(rows),
+        **counted(total),
         "by_decision": {
             d: sum(r["decision"] == d for r in decided)
             for d in sorted({r["decision"] for r in decided if r["decision"]})
         },
-        "by_criterion": [{"criterion": g, **counted([r for r in rows if g in r["grounds"]], g)} for g in grounds],
+        "by_criterion": [{"criterion": g, **counted(of_ground[g], g)} for g in sorted(of_ground)],
         "decided_on_time": _rate(sum(not r["decided_late"] for r in decided), len(decided)),
         "returned_for_more_work": sum(r["returns"] for r in rows if r["proposed"]),
         "days_to_decide": _spread([float(r["days_to_decide"]) for r in decided if r["days_to_decide"] is not None]),
