@@ -85,14 +85,18 @@ def planned(form: Mapping[str, Any], number: str, at: Sitting) -> Meeting:
 
 def act(meeting: Meeting, action: str, form: Mapping[str, Any], at: Sitting) -> Meeting:
     """The meeting after one act. Raises Forbidden, NotFound, ActionNotPossible, Conflict, Invalid."""
-    if action not in ACTIONS:
-        raise NotFound("There is no such action.")
-    roles = ACTIONS[action][0]
-    if at.actor.role not in roles:
-        raise Forbidden(f"{action!r} is done by: {', '.join(sorted(roles))}; you are {at.actor.role}.")
+    check_role(action, at.actor)
     if meeting.state != "planned":
         raise ActionNotPossible(f"The meeting is {meeting.state}.", stage=meeting.state, actions=[])
     return replace(_STEPS[action](meeting, form, at), updated_at=at.now, version=meeting.version + 1)
+
+
+def check_role(action: str, actor: Actor) -> None:
+    if action not in ACTIONS:
+        raise NotFound("There is no such action.")
+    roles = ACTIONS[action][0]
+    if actor.role not in roles:
+        raise Forbidden(f"{action!r} is done by: {', '.join(sorted(roles))}; you are {actor.role}.")
 
 
 def possible(meeting: Meeting, actor: Actor) -> list[str]:

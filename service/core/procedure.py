@@ -99,7 +99,7 @@ def _long_enough(draft: Draft, name: str, days: int, before: Mapping[str, Any]) 
             stage="preparing", actions=["pass_gate"], missing=[{"what": "gate", "gate": name, "state": "open"}],
         )  # fmt: skip
     asked = datetime.fromisoformat(before["requested_at"])
-    earliest = draft.env.calendar.add(asked, Budget(Measure.working_days, days))
+    earliest = draft.env.calendar.add(asked, Budget(Measure.working_days, days)).astimezone(draft.env.calendar.zone)
     if draft.now < earliest:
         raise ActionNotPossible(
             f"The review of {name} has {days} working days at least, until {earliest.isoformat()}; with a ground it is"
@@ -170,7 +170,7 @@ def missing_in_writing(draft: Draft, review: Review) -> list[Missing]:
             continue
         clock = next((c for c in draft.ticket.clocks if c.subject_id == opinion.id and c.open), None)
         if clock is not None and clock.due_at >= draft.now:
-            out.append({"what": "opinion", "department": opinion.department, "until": clock.due_at.isoformat(),
+            out.append({"what": "opinion", "department": opinion.department, "until": clock.due_at.astimezone(draft.env.calendar.zone).isoformat(),
                         "settle": "give_opinion"})  # fmt: skip
     return out
 

@@ -22,7 +22,7 @@ from service.core.draft import Draft, Env
 from service.core.effects import HANDLERS, end_clocks, start_clock
 from service.core.errors import ActionNotPossible, Conflict, Forbidden, Invalid, NotFound
 from service.core.meetings import Meeting
-from service.core.model import Decision, Notice, Opinion, Phase, Review, Role, Ticket
+from service.core.model import Actor, Decision, Notice, Opinion, Phase, Review, Role, Ticket
 from service.core.procedure import check_no_stake, competent_units, judged, needed_gates
 from service.core.resolving import check_departments, take
 from service.core.workflow import catch_up
@@ -87,10 +87,8 @@ def act(
     review = next((r for r in draft.ticket.reviews if r.id == review_id), None)
     if review is None or action not in ACTIONS:
         raise NotFound("There is no such review or action.")
-    states, roles, *_ = ACTIONS[action]
-    if env.actor.role not in roles:
-        raise Forbidden(f"{action!r} is done by: {', '.join(sorted(roles))}; you are {env.actor.role}.")
-    if review.state not in states:
+    check_role(action, env.actor)
+    if review.state not in ACTIONS[action][0]:
         raise ActionNotPossible(
             f"{action!r} is not possible while the review is {review.state}.",
             stage=review.state,
@@ -102,6 +100,12 @@ def act(
     else:
         _STEPS[action](draft, review, form)
     return draft.finish()
+
+
+def check_role(action: str, actor: Actor) -> None:
+    roles = ACTIONS[action][1]
+    if actor.role not in roles:
+        raise Forbidden(f"{action!r} is done by: {', '.join(sorted(roles))}; you are {actor.role}.")
 
 
 def possible(ticket: Ticket, review: Review, env: Env) -> list[str]:

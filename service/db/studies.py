@@ -12,7 +12,7 @@ CLUSTERS = """
            min(t.received_at) AS first_at, max(t.received_at) AS last_at,
            (array_agg(t.number ORDER BY t.received_at DESC))[1:20] AS numbers
     FROM tickets t
-    WHERE t.matter IS NOT NULL AND t.phase <> 'closed' AND t.received_at >= $1 - make_interval(days => $2)
+    WHERE t.matter IS NOT NULL AND t.phase <> 'closed' AND t.received_at >= $1::timestamptz - make_interval(days => $2::int)
       AND NOT EXISTS (SELECT 1 FROM reviews r WHERE r.ticket_id = t.id AND r.study_id IS NOT NULL)
     GROUP BY t.matter
     HAVING count(DISTINCT t.enterprise_id) >= $3
@@ -29,7 +29,7 @@ async def cluster_size(tx: Tx, ref: str, days: int) -> int:
     """How many enterprises asked about this ticket's matter within these days; `ref`: its id or number."""
     return await tx.value(  # type: ignore[no-any-return]
         """SELECT count(DISTINCT other.enterprise_id) FROM tickets t JOIN tickets other ON other.matter = t.matter
-           WHERE (t.id::text = $1 OR t.number = $1) AND other.received_at >= $2 - make_interval(days => $3)""",
+           WHERE (t.id::text = $1 OR t.number = $1) AND other.received_at >= $2::timestamptz - make_interval(days => $3::int)""",
         ref, tx.now, days,
     )  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -84,9 +85,12 @@ async def act(
     forms: Forms,
 ) -> Answer:
     require(actor, "reviews:act")
+    convening.check_role(action, actor)
 
     async def work(tx: Tx) -> Answer:
-        before = await taken(tx, meeting_id, if_match) if action != "acknowledge" else await _seen(tx, meeting_id)
+        before = (
+            await taken(house, tx, meeting_id, if_match) if action != "acknowledge" else await _seen(tx, meeting_id)
+        )
         after = convening.act(before, action, form, sitting(house, tx))
         if action == "acknowledge":  # a unit may write that it signed, and nothing else of a meeting
             changed = [a for a in after.attendees if a not in before.attendees]
@@ -102,7 +106,7 @@ async def act(
     return await once(house, actor, call, work)
 
 
-async def taken(tx: Tx, meeting_id: str, if_match: str | None = None) -> Meeting:
+async def taken(house: House, tx: Tx, meeting_id: str, if_match: str | None = None) -> Meeting:
     """The meeting, locked, without matters that left the docket by themselves. Raises NotFound, Stale."""
     if not await stored.lock(tx, meeting_id):
         raise NotFound(ABSENT)
@@ -110,6 +114,9 @@ async def taken(tx: Tx, meeting_id: str, if_match: str | None = None) -> Meeting
     if if_match is not None and if_match not in {"*", etag(meeting)}:
         told = f"If-Match names another version, the meeting is at {etag(meeting)}; read it again."
         raise Stale(told, current=etag(meeting))
+    # refusals name its times, and people read them by the city's clock
+    times = {name: getattr(meeting, name).astimezone(house.zone) for name in ("held_at", "agenda_closes_at")}
+    meeting = replace(meeting, **times)
     matters = await stored.matters_of(tx, [i.review_id for i in meeting.agenda])
     return reconciled(meeting, {key: (m["state"], m["meeting_id"]) for key, m in matters.items()})
 

@@ -126,6 +126,7 @@ async def act(
         known = await stored.of_review(tx, review_id)
         if known is None:
             raise NotFound(ABSENT)
+        rules.check_role(action, actor)
         steps = {"schedule": _schedule, "decide": _decide, "withdraw": _withdraw}
         if action in steps:
             after = await steps[action](house, tx, review_id, known, form, if_match)
@@ -158,7 +159,6 @@ async def _schedule(
     house: House, tx: Tx, review_id: str, known: Any, form: Mapping[str, Any], if_match: str | None
 ) -> Ticket:
     """On the agenda named; without one on a new meeting of that date, or on the next of the tier whose agenda is open."""
-    require(tx.actor, "meetings:write")
     tier = known["tier"] or 1
     target = form.get("meeting")
     if target is None and form.get("held_at"):
@@ -170,7 +170,7 @@ async def _schedule(
             f"No meeting of tier {tier} is planned whose agenda is still open: name held_at, or POST /v1/meetings first.",
             stage="preparing", actions=["schedule"], missing=[{"what": "meeting", "tier": tier, "settle": "held_at"}],
         )  # fmt: skip
-    locked = {key: await sittings.taken(tx, key) for key in sorted({target, known["meeting_id"]} - {None})}
+    locked = {key: await sittings.taken(house, tx, key) for key in sorted({target, known["meeting_id"]} - {None})}
     meeting = locked[target]
     changes: list[tuple[Meeting, Meeting]] = []
 
@@ -196,7 +196,7 @@ async def _schedule(
 async def _decide(
     house: House, tx: Tx, review_id: str, known: Any, form: Mapping[str, Any], if_match: str | None
 ) -> Ticket:
-    meeting = await sittings.taken(tx, known["meeting_id"]) if known["meeting_id"] else None
+    meeting = await sittings.taken(house, tx, known["meeting_id"]) if known["meeting_id"] else None
     if meeting is None and form.get("present"):
         raise Invalid.field("/present", "expected nothing: this matter is on no meeting's agenda")
     sitting = agenda.attended(meeting, form["present"], tx.now) if meeting and form.get("present") else meeting
@@ -215,7 +215,7 @@ async def _decide(
 async def _withdraw(
     house: House, tx: Tx, review_id: str, known: Any, form: Mapping[str, Any], if_match: str | None
 ) -> Ticket:
-    meeting = await sittings.taken(tx, known["meeting_id"]) if known["meeting_id"] else None
+    meeting = await sittings.taken(house, tx, known["meeting_id"]) if known["meeting_id"] else None
     deciding = partial(_act, review_id, "withdraw", form, meeting)
     _, after = await decide_and_save(house, tx, known["ticket_id"], deciding, if_match=if_match)
     if meeting is not None and meeting.state == "planned":
