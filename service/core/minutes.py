@@ -232,7 +232,8 @@ def _of_an_item(at: str, item: Item, others: tuple[str, ...]) -> Iterator[Findin
             yield Finding(f"{at}/measures/{n}/owner", "议定事项没有责任单位", "a measure has no owner")
         if not task.due_on or not _is_date(task.due_on):
             yield Finding(f"{at}/measures/{n}/due_on", "议定事项没有完成时限", "a measure has no due date")
-    told = "\n".join((item.extract or item.text, item.conditions))
+    tasks = (text for t in item.measures for text in (t.title, t.deliverable))
+    told = "\n".join((item.subject, item.extract or item.text, item.conditions, *tasks))
     for what in leaks(told, others):
         yield Finding(f"{at}/extract", f"发给企业的文本含有{what[0]}", f"the enterprise's text holds {what[1]}")
 

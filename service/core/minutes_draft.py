@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from service.core.docket import GATES
 from service.core.errors import FieldError, Invalid
 from service.core.meetings import AgendaItem, Attendee, Meeting
 from service.core.minutes import BINDING, Attendance, Gate, Item, Minutes, Person, Stance, Task
@@ -145,7 +146,7 @@ def _item(
     measures = [m for m in ticket.measures if m.id in entry.measures]
     gates = tuple(
         Gate(name, str(g.get("result", "")), str(g.get("ground") or ""), str(g.get("legal_basis") or ""))
-        for name, g in review.gates.items()
+        for name, g in sorted(review.gates.items(), key=lambda entry: GATES.index(entry[0]))
     )
 
     def kept(name: str, otherwise: Any) -> Any:

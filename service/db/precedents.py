@@ -18,19 +18,18 @@ INSERT = """
 SEARCH = """
     -- the rarer a pair of characters is among all precedents, the more it says (inverse document frequency); the rarest
     -- are looked up first and no more than some thousand entries are read, however long the question and the register are
-    WITH counted AS (
-        SELECT g.gram, n.known, sum(n.known) OVER (ORDER BY n.known, g.gram) - n.known AS read_before
-        FROM unnest($1::text[]) g(gram)
+    WITH size AS (SELECT greatest(count(*), 1)::float AS all_of_them FROM precedents),
+    asked AS (
+        SELECT g.gram, ln(1 + z.all_of_them / greatest(n.known, 1)) AS weight,
+               sum(n.known) OVER (ORDER BY n.known, g.gram) - n.known AS read_before
+        FROM unnest($1::text[]) g(gram) CROSS JOIN size z
         CROSS JOIN LATERAL (SELECT count(*) AS known FROM precedent_grams p WHERE p.gram = g.gram) n
-        WHERE n.known > 0
-    ), asked AS (
-        SELECT gram, known FROM counted WHERE read_before < 4000
-    ), size AS (SELECT greatest(count(*), 1)::float AS all_of_them FROM precedents),
+    ),
     scored AS (
-        SELECT p.precedent_id AS id, sum(ln(1 + s.all_of_them / a.known)) AS score
-        FROM asked a JOIN precedent_grams p ON p.gram = a.gram CROSS JOIN size s GROUP BY p.precedent_id
+        SELECT p.precedent_id AS id, sum(a.weight) AS score
+        FROM asked a JOIN precedent_grams p ON p.gram = a.gram WHERE a.read_before < 4000 GROUP BY p.precedent_id
     )
-    SELECT p.*, s.score / (SELECT sum(ln(1 + z.all_of_them / a.known)) FROM asked a CROSS JOIN size z) AS likeness
+    SELECT p.*, s.score / (SELECT sum(weight) FROM asked) AS likeness
     FROM scored s JOIN precedents p ON p.id = s.id
     WHERE ($2::text IS NULL OR p.matter = $2) AND ($3::text IS NULL OR {grounds})
       AND ($4::text IS NULL OR (p.state = 'valid' AND (p.valid_until IS NULL OR p.valid_until >= $4)))

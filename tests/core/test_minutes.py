@@ -66,6 +66,11 @@ def test_the_enterprises_text_holds_no_contact_and_no_other_enterprise(told: str
     assert pointers(replace(land(), extract=told), waste()) == ["/items/0/extract"]
 
 
+def test_a_measures_title_goes_to_the_enterprise_too_and_holds_no_secret() -> None:
+    told = replace(land(), measures=(replace(land().measures[0], title=f"参照{waste().enterprise}办理"),))
+    assert pointers(told, waste()) == ["/items/0/extract"]
+
+
 def test_amounts_dates_and_docket_numbers_are_no_contacts() -> None:
     assert list(minutes.leaks("2026年12月15日前拨付1380万元，文号YS202611230000421-1，26.5亩", ())) == []
 
