@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import random
 import time
 from collections.abc import AsyncIterator
@@ -251,6 +252,9 @@ async def measure(dsn: str, reviews: int, measures: int, rounds: int) -> bool:
         async with served(dsn, Path(keys)) as http:
             found = (await http.get("/v1/precedents?q=用地指标不足")).json()["items"]
             board = (await http.get("/v1/reviews/board")).json()["stages"]
+            print(
+                f"  load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores: a limit means something on a quiet machine"
+            )
             print("  on the board:", ", ".join(f"{s['stage']} {s['count']}" for s in board))
             print(f"  the best precedent for 用地指标不足: {found[0]['subject']} ({found[0]['likeness']})")
             for name, asked in paths().items():
