@@ -21,6 +21,7 @@ from service.api import (
     admin,
     calendars,
     deps,
+    desk,
     diagrams,
     errors,
     intake,
@@ -98,7 +99,7 @@ def create_app(open_parts: Callable[[], Any], *, with_sandbox: bool) -> FastAPI:
     )
     errors.install(app)
     for module in (
-        intake, tickets, queue, reviews, reports, calendars, workflows, whatif, diagrams, timers, routing, admin,
+        intake, tickets, queue, desk, reviews, reports, calendars, workflows, whatif, diagrams, timers, routing, admin,
     ):  # fmt: skip
         app.include_router(module.router)
     if with_sandbox:

@@ -65,6 +65,11 @@ TRIGGERS = """
     FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
     WHERE NOT t.tgisinternal AND t.tgenabled <> 'D' AND c.relnamespace = 'public'::regnamespace
 """
+TEXTS = """
+    -- tickets that a search would miss, or show to others than may see them
+    SELECT t.number, x.ticket_id IS NULL AS missing FROM tickets t LEFT JOIN ticket_texts x ON x.ticket_id = t.id
+    WHERE t.id <= $1 AND (x.ticket_id IS NULL OR x.visible_to <> t.visible_to)
+"""
 FORCED = """
     -- tables that show a department its own rows only
     SELECT relname AS table_name FROM pg_class

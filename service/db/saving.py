@@ -16,7 +16,7 @@ from typing import Any
 from pydantic_core import to_json
 from sqlalchemy.dialects import postgresql
 
-from service.core import history
+from service.core import history, words
 from service.core.errors import Stale
 from service.core.history import Json
 from service.core.model import Clock, ClockState, Decision, Ticket
@@ -32,7 +32,9 @@ _STATE = (
 _OWN_STATE = _STATE[:-1]
 """What of a ticket's state is its own; `next_due_at` is read off its clocks."""
 _CONFLICT = {"rounds": "(ticket_id, number)"}
-_INSERT_ONLY = frozenset({"clocks", "firings", "events", "outbox", "notices", "idempotency", "enterprises"})
+_INSERT_ONLY = frozenset(
+    {"ticket_texts", "clocks", "firings", "events", "outbox", "notices", "idempotency", "enterprises"}
+)
 _POSTGRES = postgresql.dialect()  # type: ignore[no-untyped-call]
 NARROW_FROM = 20
 """From so many tickets on only the columns that changed in any of them are written: a statement of its own for each set of
@@ -41,6 +43,7 @@ _ALWAYS = ("updated_at", "next_due_at", "version", "last_seq", "head_hash")
 _ORDER = [
     "enterprises",
     "tickets",
+    "ticket_texts",
     *CHILDREN,
     "changed_clocks",
     "events",
@@ -62,6 +65,7 @@ _TYPES: Mapping[str, Mapping[str, str]] = {
     for name, row in {
         "enterprises": tables.Enterprise,
         "tickets": tables.TicketRow,
+        "ticket_texts": tables.TicketText,
         "events": tables.EventRow,
         "firings": tables.FiringRow,
         "outbox": tables.OutboxRow,
@@ -94,6 +98,8 @@ async def save(
         ticket, events = history.seal(decision.after, decision.events, new_id, recorded_at or tx.now)
         row = {**ticket.__dict__, "next_due_at": _next_due_at(ticket)}
         batch.setdefault("tickets", []).append({**intake, **row} if intake else row)
+        if intake:
+            batch["ticket_texts"] = [text_of({**intake, **row})]
         changes.of_ticket(decision.before, ticket)
         for name, changed in _changed_children(decision.before, ticket):
             fresh = changes.of_clocks(decision.before.clocks, changed) if name == "clocks" else changed
@@ -233,17 +239,39 @@ def _time(value: datetime | str) -> str:
     return value if isinstance(value, str) else value.isoformat()
 
 
+def _integers(value: Iterable[int]) -> str:
+    return '"{' + ",".join(map(str, value)) + '}"'
+
+
 _RENDER: Mapping[str, Callable[[Any], str]] = {
     "TEXT": _quoted,
     "BYTEA": _quoted,
     "JSONB": _json,
     "TEXT[]": _texts,
+    "INTEGER[]": _integers,
     "TIMESTAMP WITH TIME ZONE": _time,
 }
 """How a value of a type stands in an array; numbers, truth values and ids as they are."""
 
 
 # --- what follows from a decision ------------------------------------------------------------------------------------
+
+
+def text_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What a ticket is found by, from its row. Later changes of who sees it follow by a trigger."""
+    content = row["content"]
+    firm, project, place = (content.get(name) or {} for name in ("enterprise", "project", "location"))
+    folded = words.searchable(
+        [row["number"], row["source_reference"], row["title"], row["description"], firm.get("name"), firm.get("uscc"),
+         project.get("name"), project.get("code"), place.get("address")]
+    )  # fmt: skip
+    return {
+        "ticket_id": row["id"],
+        "enterprise_id": row["enterprise_id"],
+        "visible_to": list(row["visible_to"]),
+        "folded": folded,
+        "terms": words.terms(folded),
+    }
 
 
 def _next_due_at(ticket: Ticket) -> datetime | None:

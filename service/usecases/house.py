@@ -14,6 +14,7 @@ from opencc import OpenCC
 
 from service.core.calendar import Calendar
 from service.core.definitions import ClockDef, Workflow, compile_workflow
+from service.core.desk import Desk, parse_desk
 from service.core.draft import Env
 from service.core.errors import NotFound
 from service.core.model import SYSTEM, Clock, Ticket
@@ -43,6 +44,7 @@ class Catalog:
     """Version and body of each definition as it was published, by kind and key."""
     department_codes: frozenset[str]
     matter_codes: frozenset[str]
+    desk: Desk = field(default_factory=Desk)
 
     @property
     def routing_version(self) -> int:
@@ -201,6 +203,7 @@ def compile_catalog(
         bodies=bodies,
         department_codes=frozenset(listed),
         matter_codes=frozenset(matters),
+        desk=parse_desk(by_kind["desk"]["city"][1]) if "desk" in by_kind else Desk(),
     )
 
 

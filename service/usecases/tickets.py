@@ -17,7 +17,7 @@ from service.core.model import Actor, Clock, Decision, Role, Ticket
 from service.db import audit, queries, saving, tickets
 from service.db.session import Tx
 from service.db.tickets import Stored
-from service.usecases import views
+from service.usecases import finding, views
 from service.usecases.answers import Answer, Call, once
 from service.usecases.house import House
 from service.usecases.intake import etag
@@ -37,9 +37,11 @@ async def act(
     """Carry out one action of the ticket's workflow; answers the ticket as it is then."""
 
     async def work(tx: Tx) -> Answer:
-        return await change(
+        stored, after = await decide_and_save(
             house, tx, ref, lambda ticket, env: workflow.act(ticket, action, form, env), if_match=if_match
         )
+        await finding.heard(tx, after.id, action, form)
+        return Answer(200, to_json(house.show(after, stored.row, tx.now)), {"ETag": etag(after)})
 
     return await once(house, actor, call, work)
 

@@ -1,0 +1,36 @@
+"""What a ticket is found by, kept up with what is said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from service.core import words
+from service.core.model import SYSTEM
+from service.db import finding, saving
+from service.db.session import Tx
+from service.usecases.house import House
+
+SAID = {"amend": "text", "submit_reply": "public_reply"}
+"""Action -> the field of its form by which the ticket is found afterwards."""
+PAGE = 500
+
+
+async def heard(tx: Tx, ticket_id: str, action: str, form: Mapping[str, Any]) -> None:
+    """What an action said makes its ticket findable."""
+    said = form.get(SAID.get(action, ""))
+    if isinstance(said, str):
+        folded = words.searchable([said])
+        await finding.add_text(tx, ticket_id, folded, sorted(words.terms(folded)))
+
+
+async def fill(house: House, page: int = PAGE) -> int:
+    """Give every ticket that has none its text (those taken in before there were any); how many."""
+    made = 0
+    while True:
+        async with house.db.transaction(SYSTEM) as tx:
+            rows = await finding.without_text(tx, page)
+            await finding.insert_texts(tx, [saving.text_of(row) for row in rows])
+        made += len(rows)
+        if len(rows) < page:
+            return made
