@@ -29,7 +29,7 @@ def filters(
     matter: Text = None,
     urgency: Annotated[Literal["normal", "urgent", "emergency"] | None, Query()] = None,
     domain: Annotated[Domain | None, Query()] = None,
-    cards: Annotated[Literal["yellow", "red"] | None, Query(description="tickets that carry one")] = None,
+    cards: Annotated[Literal["yellow", "red", "slip"] | None, Query(description="tickets that carry one")] = None,
 ) -> Filter:
     """What of the queue is asked for."""
     return Filter(

@@ -161,7 +161,7 @@ class QueueFilters(Body):
     matter: Code | None = None
     urgency: Literal["normal", "urgent", "emergency"] | None = None
     domain: Domain | None = None
-    cards: Literal["yellow", "red"] | None = None
+    cards: Literal["yellow", "red", "slip"] | None = None
 
 
 class NewView(Body):
@@ -433,6 +433,19 @@ class TicketOut(Answered):
     created_at: datetime
     updated_at: datetime
     version: int
+
+
+class AttachmentOut(Answered):
+    id: str
+    ticket_id: str
+    name: str
+    media_type: str
+    size: int
+    sha256: str
+    audience: Literal["all", "centre"]
+    uploaded_by: str
+    department: str | None
+    uploaded_at: datetime
 
 
 class Page(Answered):

@@ -14,7 +14,7 @@ from service.api.schemas import ManyTickets, Page, Problem, Reason, TicketOut
 from service.core.access import require
 from service.core.errors import Invalid
 from service.core.workflow import JOINING
-from service.usecases import joining, lists, tickets
+from service.usecases import joining, lists, repeats, tickets
 
 router = APIRouter(prefix="/v1", tags=["tickets"])
 Limit = Annotated[int, Query(ge=1, le=200)]
@@ -77,6 +77,13 @@ async def get_events(
         raise Invalid.field("/cursor", "expected the next_cursor of an earlier answer")
     items, more = await tickets.history(house, actor, ticket, after, limit)
     return deps.page(request, items, items[-1]["seq"] if more else None)
+
+
+@router.get("/tickets/{ticket}/similar", responses={200: {"model": Page}, **ABSENT})
+async def get_similar(ticket: str, house: HouseDep, actor: ActorDep) -> Response:
+    """What the same enterprise said much like this: how alike, why, and what is proposed, ready to be sent."""
+    require(actor, "tickets:read")
+    return deps.json({"items": await repeats.similar(house, actor, ticket), "next_cursor": None})
 
 
 @router.get("/tickets/{ticket}/actions", responses={200: {"model": Page}, **ABSENT})

@@ -38,7 +38,12 @@ def fold(text: str) -> str:
 
 def terms(folded: str) -> frozenset[int]:
     """What a folded text is found by, as PostgreSQL's `int4`."""
-    return frozenset(_hash(gram) for run in _RUN.findall(folded) for gram in _grams(run))
+    return frozenset(_hash(gram, run) for run in _RUN.findall(folded) for gram in _grams(run))
+
+
+def told(found: Iterable[int]) -> frozenset[int]:
+    """Of a ticket's terms those of words: numbers, references and codes tell nothing of what it is about."""
+    return frozenset(term for term in found if not term & 1)
 
 
 def _grams(run: str) -> Iterator[str]:
@@ -51,8 +56,10 @@ def _grams(run: str) -> Iterator[str]:
         yield run[n : n + size]
 
 
-def _hash(gram: str) -> int:
-    value = zlib.crc32(gram.encode())
+def _hash(gram: str, run: str) -> int:
+    """31 bits of the term, and one that says whether it is part of something with digits."""
+    numbered = run[0] <= "z" and any(c.isdigit() for c in run)
+    value = zlib.crc32(gram.encode()) & ~1 | numbered
     return value - 2**32 if value >= 2**31 else value
 
 

@@ -23,6 +23,7 @@ from service.core.routing import Matter, Router, parse_routing
 from service.db import definitions as stored
 from service.db.session import Database, Tx
 from service.db.vault import Vault
+from service.integrations.attachments import FileStore
 from service.usecases import views
 
 Ring = Callable[[], None]
@@ -70,6 +71,8 @@ class House:
     """How many requests are taken in at once: more than the cores can carry only make each other late. First come,
     first served, so that the last of a burst waits no longer than its turn."""
     ring: Ring = lambda: None
+    files: FileStore | None = None
+    """Where attachments lie."""
     catalog: Catalog | None = None
     _workflows: dict[tuple[str, int], Workflow] = field(default_factory=dict)
     _calendars: dict[tuple[str, int], Calendar] = field(default_factory=dict)

@@ -14,10 +14,11 @@ from service.core.definitions import Workflow
 from service.core.draft import Env
 from service.core.errors import Forbidden, Invalid, JiebanError, NotFound, Stale
 from service.core.model import Actor, Clock, Decision, Role, Ticket
+from service.core.repeats import EXPLAIN
 from service.db import audit, queries, saving, tickets
 from service.db.session import Tx
 from service.db.tickets import Stored
-from service.usecases import finding, views
+from service.usecases import finding, repeats, views
 from service.usecases.answers import Answer, Call, once
 from service.usecases.house import House
 from service.usecases.intake import etag
@@ -40,6 +41,8 @@ async def act(
         stored, after = await decide_and_save(
             house, tx, ref, lambda ticket, env: workflow.act(ticket, action, form, env), if_match=if_match
         )
+        if action == EXPLAIN:
+            await repeats.check_explained(tx, after.id, form)
         await finding.heard(tx, after.id, action, form)
         return Answer(200, to_json(house.show(after, stored.row, tx.now)), {"ETag": etag(after)})
 
