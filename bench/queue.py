@@ -102,7 +102,7 @@ async def fill(bench: Bench, given: argparse.Namespace) -> None:
         )
         indexes = await without_indexes(connection)
         for row in await connection.fetch(
-            "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'ticket_texts' AND indexname LIKE 'ix%'"
+            "SELECT indexname, indexdef FROM pg_indexes WHERE tablename IN ('ticket_texts', 'open_tickets') AND indexname LIKE 'ix%'"
         ):
             await connection.execute(f"DROP INDEX {row['indexname']}")
             indexes.append(row["indexdef"])
@@ -172,8 +172,14 @@ async def _originals(connection: asyncpg.Connection) -> None:
     COPIES.append(
         """INSERT INTO ticket_texts (ticket_id, enterprise_id, visible_to, folded, terms)
            SELECT bench_fresh(o.id, s.n), bench_fresh('00000000-0000-7000-8000-000000000001', s.firm), ARRAY[s.unit],
-                  s.folded, s.terms
+                  s.folded, CASE WHEN s.open THEN s.terms || 1 ELSE s.terms END
            FROM bench_texts s JOIN o_tickets o ON o.o_k = s.n % o.o_of WHERE s.n BETWEEN $1 AND $2"""
+    )
+    COPIES.append(
+        f"""INSERT INTO open_tickets (ticket_id, due, visible_to, departments, hands, phase, matter, urgency, domain, cards)
+            SELECT bench_fresh(o.id, s.n), {due}, ARRAY[s.unit], ARRAY[s.unit], ARRAY['', s.unit || ' '], o.phase, o.matter,
+                   o.urgency, o.domain, '{{}}'
+            FROM bench_texts s JOIN o_tickets o ON o.o_k = s.n % o.o_of WHERE s.open AND s.n BETWEEN $1 AND $2"""
     )
 
 

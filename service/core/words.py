@@ -20,6 +20,8 @@ from opencc import OpenCC
 LONGEST_TEXT = 30_000
 """Characters of a ticket that are indexed: title and description at their longest, and what was added since."""
 MOST_WORDS = 12
+OPEN = 1
+"""A term of open tickets, whatever they say: a search of the queue looks among them only."""
 HAN, LATIN = 2, 4
 """How many neighbours make a term."""
 _RUN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003134f]+|[a-z0-9]+")

@@ -1,9 +1,9 @@
 """Queue and search, under row-level security and fast at a million tickets: every statement's cost is bounded.
 
-A search that finds few tickets gets all of them from the index of terms, through a function that PostgreSQL may use the
-index in (see migration 0010). One that finds many is met by walking the list in its own order, where the next page is
-near. A queue is read from the open legs of its departments, or from the index of due times where these are too many.
-Statements are made of the filters that are given, so that the planner sees what is asked.
+The queue is read from a narrow table of the open tickets. A search looks first where the next page is near if the word is
+common: among the next in the list's own order. What that does not fill is rare, and its tickets are all taken from the
+index of terms, through a function that PostgreSQL may use the index in (see migration 0010). Statements are made of the
+filters that are given, so that the planner sees what is asked.
 """
 
 from __future__ import annotations
@@ -13,18 +13,22 @@ from datetime import datetime
 from typing import Any
 
 from service.core.queue import Filter
-from service.core.words import Wanted
+from service.core.words import OPEN, Wanted
 from service.db.session import Tx
 
 MOST_FOUND = 3_000
 """So many tickets are taken from the index of terms; of a search that finds more, some stand on every page."""
+FEW = 10
+"""With fewer hits than this near by, a word is rare enough to ask the index: its lists are short, and so is what it finds."""
+NEAR = 4_000
+"""So many tickets are looked at first (about 2 µs each)."""
 STEPS = 20_000
-"""So many tickets are looked at by one walk."""
-MOST_LEGS = 3_000
+"""So many where the word turned out to be common; a page may stay short, and goes on."""
+NEAR_IN_QUEUE, STEPS_IN_QUEUE = 1_500, 6_000
+"""The same of the queue, where each look costs a look-up (about 8 µs)."""
 LAST = "ffffffff-ffff-ffff-ffff-ffffffffffff"
-_DUE = "coalesce(t.next_due_at, 'infinity'::timestamptz)"
 _SAYS = (
-    "EXISTS (SELECT 1 FROM ticket_texts x WHERE x.ticket_id = t.id AND x.terms @> {terms}::int4[]"
+    "EXISTS (SELECT 1 FROM ticket_texts x WHERE x.ticket_id = q.ticket_id AND x.terms @> {terms}::int4[]"
     " AND NOT EXISTS (SELECT 1 FROM unnest({words}::text[]) w WHERE strpos(x.folded, w) = 0))"
 )
 
@@ -45,38 +49,87 @@ async def plan_afresh(tx: Tx) -> None:
     await tx.execute("SET LOCAL plan_cache_mode = force_custom_plan")
 
 
-async def found(tx: Tx, wanted: Wanted, most: int = MOST_FOUND) -> list[str] | None:
-    """Ids of what the actor may see of all that matches, in no order; None where it is more than `most`."""
+async def found(tx: Tx, wanted: Wanted, most: int, among: Sequence[int] = ()) -> list[str] | None:
+    """Ids of what the actor may see of all that matches, in no order; None where it is more than `most`.
+
+    `among`: further terms that must be there.
+    """
     if not wanted.terms:
         return None
-    rows = await tx.rows(
-        "SELECT jieban_found($1, $2, $3) AS id", list(wanted.terms), list(wanted.words), most + 1
-    )  # fmt: skip
+    terms = [*wanted.terms, *among]
+    rows = await tx.rows("SELECT jieban_found($1, $2, $3) AS id", terms, list(wanted.words), most + 1)
     return [row["id"] for row in rows] if len(rows) <= most else None
 
 
 # --- the queue -----------------------------------------------------------------------------------------------------------
 
 
+Place = tuple[datetime, str]
+
+
 async def queue(
-    tx: Tx, departments: Sequence[str] | None, f: Filter, wanted: Wanted | None,
-    after: tuple[datetime, str] | None, limit: int,
-) -> list[Any]:  # fmt: skip
-    """Open tickets of these departments (None: all), nearest due first; one without a due time comes last."""
-    ids = await found(tx, wanted) if wanted else None
+    tx: Tx, departments: Sequence[str] | None, f: Filter, wanted: Wanted | None, after: Place | None, limit: int
+) -> tuple[list[Any], Place | None]:
+    """Open tickets of these departments (None: all), nearest due first, one without a due time last; and the place after
+    which more may stand."""
+    if wanted is None:
+        return await _page(tx, departments, f, after, limit)
+    hits, last = await _near(tx, departments, f, wanted, after, NEAR_IN_QUEUE)
+    if len(hits) <= limit and last is not None:
+        ids = await found(tx, wanted, MOST_FOUND, (OPEN,)) if len(hits) < FEW else None
+        if ids is not None:
+            return await _page(tx, departments, f, after, limit, ids)
+        more, last = await _near(tx, departments, f, wanted, last, STEPS_IN_QUEUE)
+        hits += more
+    if len(hits) > limit:
+        last = hits[limit - 1]
+    rows = {row["id"]: row for row in await _rows(tx, [ticket_id for _, ticket_id in hits[:limit]])}
+    return [rows[ticket_id] for _, ticket_id in hits[:limit]], last
+
+
+async def _near(
+    tx: Tx, departments: Sequence[str] | None, f: Filter, wanted: Wanted, after: Place | None, steps: int
+) -> tuple[list[Place], Place | None]:
+    """Which of the next `steps` of the queue say what is wanted, and where that ended (None: nothing comes after)."""
     args = _Args()
-    source, where = await _open(tx, departments, f, ids, args)
-    where += _narrowed(f, args)
-    if wanted and ids is None:
-        where.append(_SAYS.format(terms=args(list(wanted.terms)), words=args(list(wanted.words))))
-    if after is not None:
-        where.append(f"({_DUE}, t.id) > ({args(after[0])}::timestamptz, {args(after[1])}::uuid)")
-    return await tx.rows(
-        f"""SELECT t.id, t.number, t.title, t.stage, t.phase, t.domain, t.matter, t.urgency, t.district, t.lead, t.round,
-                   t.next_due_at, t.received_at, t.version, t.workflow_key, t.workflow_version, t.facts -> 'cards' AS cards,
-                   t.content -> 'enterprise' ->> 'name' AS enterprise
-            FROM {source} WHERE {" AND ".join(where)} ORDER BY {_DUE}, t.id LIMIT {args(limit)}""",  # noqa: S608
+    listed = _listed_open(departments, f, after, args)
+    says = _SAYS.format(terms=args(list(wanted.terms)), words=args(list(wanted.words)))
+    rows = await tx.rows(
+        f"SELECT q.due, q.ticket_id, {says} AS says FROM ({listed} LIMIT {args(steps)}) q ORDER BY q.due, q.ticket_id",  # noqa: S608
         *args.values,
+    )
+    last = (rows[-1]["due"], rows[-1]["ticket_id"]) if len(rows) == steps else None
+    return [(row["due"], row["ticket_id"]) for row in rows if row["says"]], last
+
+
+async def _page(
+    tx: Tx, departments: Sequence[str] | None, f: Filter, after: Place | None, limit: int, ids: list[str] | None = None
+) -> tuple[list[Any], Place | None]:
+    args = _Args()
+    listed = _listed_open(departments, f, after, args, ids)
+    places = [(r["due"], r["ticket_id"]) for r in await tx.rows(f"{listed} LIMIT {args(limit + 1)}", *args.values)]
+    rows = {row["id"]: row for row in await _rows(tx, [ticket_id for _, ticket_id in places[:limit]])}
+    return [rows[i] for _, i in places[:limit]], places[limit - 1] if len(places) > limit else None
+
+
+def _listed_open(
+    departments: Sequence[str] | None, f: Filter, after: Place | None, args: _Args, ids: list[str] | None = None
+) -> str:
+    where = _narrowed(departments, f, args)
+    if ids is not None:
+        where.append(f"q.ticket_id = ANY({args(ids)}::uuid[])")
+    if after is not None:
+        where.append(f"(q.due, q.ticket_id) > ({args(after[0])}::timestamptz, {args(after[1])}::uuid)")
+    return f"SELECT q.due, q.ticket_id FROM open_tickets q WHERE {' AND '.join(where)} ORDER BY q.due, q.ticket_id"  # noqa: S608
+
+
+async def _rows(tx: Tx, ids: Sequence[str]) -> list[Any]:
+    return await tx.rows(
+        """SELECT t.id, t.number, t.title, t.stage, t.phase, t.domain, t.matter, t.urgency, t.district, t.lead, t.round,
+                  t.next_due_at, t.received_at, t.version, t.workflow_key, t.workflow_version, t.facts -> 'cards' AS cards,
+                  t.content -> 'enterprise' ->> 'name' AS enterprise
+           FROM tickets t WHERE t.id = ANY($1::uuid[])""",
+        list(ids),
     )
 
 
@@ -93,75 +146,57 @@ async def open_legs(tx: Tx, ids: Sequence[str]) -> dict[str, list[Any]]:
     return legs
 
 
-async def _open(
-    tx: Tx, departments: Sequence[str] | None, f: Filter, ids: list[str] | None, args: _Args
-) -> tuple[str, list[str]]:
-    """Where open tickets are read from, and what must hold of them."""
-    where = ["t.phase <> 'closed'"]
-    own = ["a.ended_at IS NULL"]
+def _narrowed(departments: Sequence[str] | None, f: Filter, args: _Args) -> list[str]:
+    """What must hold of a row of open_tickets."""
+    where = ["true"]
     if departments is not None:
-        own.append(f"a.department = ANY({args(list(departments))}::text[])")
+        where.append(f"q.departments && {args(list(departments))}::text[]")
     if f.assignee is not None:
-        own.append(f"a.assignee = {args(f.assignee)}")
-    legs = f"SELECT a.ticket_id FROM assignments a WHERE {' AND '.join(own)}"  # noqa: S608
-    if ids is not None:
-        where.append(f"t.id = ANY({args(ids)}::uuid[])")
-    elif f.assignee is not None or (departments is not None and await _few(tx, departments)):
-        # materialized: the legs are few, and under a policy the planner cannot know it
-        return f"(SELECT DISTINCT ticket_id FROM ({legs}) l OFFSET 0) l JOIN tickets t ON t.id = l.ticket_id", where  # noqa: S608
-    if len(own) > 1:
-        where.append(f"EXISTS ({legs} AND a.ticket_id = t.id)")
-    return "tickets t", where
-
-
-async def _few(tx: Tx, departments: Sequence[str]) -> bool:
-    """Whether these departments have few enough open legs to read each of their tickets."""
-    legs = await tx.value(
-        """SELECT count(*) FROM (SELECT 1 FROM assignments WHERE department = ANY($1::text[]) AND ended_at IS NULL
-                                 LIMIT $2) few""",
-        list(departments), MOST_LEGS + 1,
-    )  # fmt: skip
-    return bool(legs <= MOST_LEGS)
-
-
-def _narrowed(f: Filter, args: _Args) -> list[str]:
-    where = []
+        hands = [f.assignee] if departments is None else [f"{unit} {f.assignee}" for unit in departments]
+        where.append(f"q.hands && {args(hands)}::text[]")
     for column in ("phase", "matter", "urgency", "domain"):
         value = getattr(f, column)
         if value is not None:
-            where.append(f"t.{column} = {args(value)}")
+            where.append(f"q.{column} = {args(value)}")
     if f.due_before is not None:
-        where.append(f"{_DUE} < {args(f.due_before)}::timestamptz")
+        where.append(f"q.due < {args(f.due_before)}::timestamptz")
     if f.card is not None:
-        where.append(f"t.facts -> 'cards' @> {args([{'level': f.card}])}::jsonb")
+        where.append(f"q.cards @> {args([f.card])}::text[]")
     return where
 
 
 async def counts(
-    tx: Tx, departments: Sequence[str] | None, f: Filter, wanted: Wanted | None, me: str, now: datetime, days: Any
+    tx: Tx,
+    departments: Sequence[str] | None,
+    f: Filter,
+    wanted: Wanted | None,
+    me: str,
+    days: tuple[datetime, datetime],
 ) -> list[Any]:
-    """Open tickets by phase: how many, overdue, due before each of two instants, with cards, mine, of nobody."""
-    ids = await found(tx, wanted, 50_000) if wanted else None
+    """Open tickets by phase: how many, overdue, due until each of two instants, with cards, mine, of nobody."""
     args = _Args()
-    source, where = await _open(tx, departments, f, ids, args)
-    where += _narrowed(f, args)
-    if wanted and ids is None:
-        where.append(_SAYS.format(terms=args(list(wanted.terms)), words=args(list(wanted.words))))
-    today, tomorrow = days
-    unit = f"a.department = ANY({args(list(departments))}::text[])" if departments is not None else "true"
-    mine = "EXISTS (SELECT 1 FROM assignments a WHERE a.ticket_id = t.id AND a.ended_at IS NULL AND {})"
+    where = _narrowed(departments, f, args)
+    if wanted is not None:
+        ids = await found(tx, wanted, MOST_FOUND, (OPEN,))
+        where.append(
+            _SAYS.format(terms=args(list(wanted.terms)), words=args(list(wanted.words)))
+            if ids is None
+            else f"q.ticket_id = ANY({args(ids)}::uuid[])"
+        )
+    now, today, tomorrow = args(tx.now), args(days[0]), args(days[1])
+    mine = [me] if departments is None else [f"{unit} {me}" for unit in departments]
+    nobody = [""] if departments is None else [f"{unit} " for unit in departments]
     return await tx.rows(
-        f"""SELECT t.phase, count(*) AS tickets,
-                   count(*) FILTER (WHERE t.next_due_at < {args(now)}) AS overdue,
-                   count(*) FILTER (WHERE t.next_due_at >= {args(now)} AND t.next_due_at < {args(today)}) AS due_today,
-                   count(*) FILTER (WHERE t.next_due_at >= {args(today)} AND t.next_due_at < {args(tomorrow)})
-                     AS due_next_working_day,
-                   count(*) FILTER (WHERE t.facts -> 'cards' @> '[{{"level": "yellow"}}]') AS yellow,
-                   count(*) FILTER (WHERE t.facts -> 'cards' @> '[{{"level": "red"}}]') AS red,
-                   count(*) FILTER (WHERE t.urgency <> 'normal') AS urgent,
-                   count(*) FILTER (WHERE {mine.format(f"a.assignee = {args(me)}")}) AS mine,
-                   count(*) FILTER (WHERE {mine.format(f"a.assignee IS NULL AND {unit}")}) AS unassigned
-            FROM {source} WHERE {" AND ".join(where)} GROUP BY t.phase""",  # noqa: S608
+        f"""SELECT q.phase, count(*) AS tickets,
+                   count(*) FILTER (WHERE q.due < {now}) AS overdue,
+                   count(*) FILTER (WHERE q.due >= {now} AND q.due < {today}) AS due_today,
+                   count(*) FILTER (WHERE q.due >= {today} AND q.due < {tomorrow}) AS due_next_working_day,
+                   count(*) FILTER (WHERE q.cards @> '{{yellow}}') AS yellow,
+                   count(*) FILTER (WHERE q.cards @> '{{red}}') AS red,
+                   count(*) FILTER (WHERE q.urgency <> 'normal') AS urgent,
+                   count(*) FILTER (WHERE q.hands && {args(mine)}::text[]) AS mine,
+                   count(*) FILTER (WHERE q.hands && {args(nobody)}::text[]) AS unassigned
+            FROM open_tickets q WHERE {" AND ".join(where)} GROUP BY q.phase""",  # noqa: S608
         *args.values,
     )
 
@@ -182,35 +217,32 @@ async def tickets(
     if wanted is None:
         rows = await _listed(tx, filters, None, after, limit + 1)
         return rows[:limit], rows[limit - 1]["id"] if len(rows) > limit else None
-    ids = await found(tx, wanted)
+    near, last = await _walked(tx, filters, wanted, after, limit, NEAR)
+    if len(near) == limit or last is None:
+        return near, last
+    ids = await found(tx, wanted, MOST_FOUND) if len(near) < FEW else None
     if ids is not None:
         below = sorted((i for i in ids if after is None or i < after), reverse=True)
         rows = await _listed(tx, filters, below, None, limit + 1, wanted)
         return rows[:limit], rows[limit - 1]["id"] if len(rows) > limit else None
-    return await _walked(tx, filters, wanted, after, limit)
+    # common, and yet not near: with other filters, or long ago. Such a page may stay short
+    more, last = await _walked(tx, filters, wanted, last, limit - len(near), STEPS)
+    return near + more, last
 
 
 async def _walked(
-    tx: Tx, filters: dict[str, str | None], wanted: Wanted, after: str | None, limit: int
+    tx: Tx, filters: dict[str, str | None], wanted: Wanted, after: str | None, limit: int, steps: int
 ) -> tuple[list[Any], str | None]:
-    """One walk from the newest down: mostly a few hundred steps; where what is wanted is old, a page may stay short."""
-    steps, rows, at = min(STEPS, max(limit * 20, 1000)), list[Any](), after or LAST
-    taken = 0
-    while taken < STEPS:
-        seen = await tx.row(
-            """SELECT count(*) AS steps, min(ticket_id::text) AS last, array_agg(ticket_id) FILTER (WHERE found) AS ids
-               FROM jieban_walked($1, $2, $3::uuid, $4)""",
-            list(wanted.terms), list(wanted.words), at, steps,
-        )  # fmt: skip
-        if not seen["steps"]:
-            return rows, None
-        rows += await _listed(tx, filters, seen["ids"] or [], None, limit + 1 - len(rows), wanted)
-        if len(rows) > limit:
-            return rows[:limit], rows[limit - 1]["id"]
-        if seen["steps"] < steps:
-            return rows, None
-        at, taken, steps = seen["last"], taken + steps, min(STEPS, steps * 4)
-    return rows, at
+    """What is found among the next `steps` tickets, and the id after which more may stand (None: that was all)."""
+    seen = await tx.row(
+        """SELECT count(*) AS steps, min(ticket_id::text) AS last, array_agg(ticket_id) FILTER (WHERE found) AS ids
+           FROM jieban_walked($1, $2, $3::uuid, $4)""",
+        list(wanted.terms), list(wanted.words), after or LAST, steps,
+    )  # fmt: skip
+    rows = await _listed(tx, filters, seen["ids"] or [], None, limit + 1, wanted)
+    if len(rows) > limit:
+        return rows[:limit], rows[limit - 1]["id"]
+    return rows, seen["last"] if seen["steps"] == steps else None
 
 
 async def _listed(

@@ -220,8 +220,6 @@ class TicketRow(SQLModel, table=True):
         Index(None, "enterprise_id", "matter"),
         Index("ix_tickets_open_lead", "lead", postgresql_where=text("phase <> 'closed'")),
         Index("ix_tickets_open_phase", "phase", postgresql_where=text("phase <> 'closed'")),
-        Index("ix_tickets_open_due", text("coalesce(next_due_at, 'infinity'::timestamptz)"), "id",
-              postgresql_where=text("phase <> 'closed'")),
         Index("ix_tickets_open_workflow", "workflow_key", "workflow_version", "id",
               postgresql_where=text("phase <> 'closed'")),
         Index(None, "created_at"),
@@ -277,8 +275,6 @@ class AssignmentRow(SQLModel, table=True):
         _one_of("state", "pending", "accepted", "submitted", "ended"),
         Index(None, "ticket_id"),
         Index("ix_assignments_open_department", "department", postgresql_where=text("ended_at IS NULL")),
-        Index("ix_assignments_open_assignee", "assignee",
-              postgresql_where=text("ended_at IS NULL AND assignee IS NOT NULL")),
         Index(None, "dispatched_at"),
     )  # fmt: skip
     id: str = _pk()
@@ -614,6 +610,31 @@ class RoutingProposalRow(SQLModel, table=True):
     published_version: int | None = _int(nullable=True)
 
 
+class OpenTicket(SQLModel, table=True):
+    """What the queue reads of an open ticket, narrow: a hundred thousand of them are looked through in a blink.
+
+    Written with the ticket; gone when it is closed. `hands`: of each open leg the person ('' for nobody), and the unit
+    with the person (`tax zhang`).
+    """
+
+    __tablename__ = "open_tickets"
+    __table_args__ = (
+        Index("ix_open_tickets_due", "due", "ticket_id"),
+        Index("ix_open_tickets_visible", "visible_to", postgresql_using="gin", postgresql_with={"fastupdate": "off"}),
+        {"postgresql_with": {"fillfactor": 70}},
+    )
+    ticket_id: str = Field(sa_column=Column(UUID(as_uuid=False), primary_key=True))
+    due: datetime = _time()
+    visible_to: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
+    departments: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
+    hands: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
+    phase: str = _text()
+    matter: str | None = _text(nullable=True)
+    urgency: str = _text()
+    domain: str = _text()
+    cards: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
+
+
 class TicketText(SQLModel, table=True):
     """What a ticket is found by (`core.words`): beside the ticket, whose updates would drag a large index along."""
 
@@ -768,7 +789,8 @@ class SandboxClock(SQLModel, table=True):
 
 TICKET_TABLES = (
     "tickets", "assignments", "rounds", "clocks", "firings", "approvals", "reviews", "opinions", "measures", "events",
-    "outbox", "notices", "workflow_migration_tickets", "routing_proposals", "ticket_texts", "attachments", "progress_links",
+    "outbox", "notices", "workflow_migration_tickets", "routing_proposals", "open_tickets", "ticket_texts",
+    "attachments", "progress_links",
 )  # fmt: skip
 """Tables that hold tickets' data. Each has row-level security forced (the policies stand in the migration that makes
 the table); a test reads the catalogue and fails for one that has not."""

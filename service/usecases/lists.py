@@ -27,13 +27,15 @@ async def queue(
     scope, f, words = _asked(actor, f)
     async with house.db.transaction(actor, readonly=True) as tx:
         await finding.plan_afresh(tx)
-        rows = await finding.queue(tx, scope, f, words, after, limit + 1)
-        legs = await finding.open_legs(tx, [row["id"] for row in rows[:limit]])
-        items = [await _row(house, tx, row, legs.get(row["id"], [])) for row in rows[:limit]]
-    if len(rows) <= limit:
-        return items, None
-    row = rows[limit - 1]
-    return items, (row["next_due_at"].isoformat() if row["next_due_at"] else "infinity", row["id"])
+        rows, place = await finding.queue(tx, scope, f, words, after, limit)
+        legs = await finding.open_legs(tx, [row["id"] for row in rows])
+        items = [await _row(house, tx, row, legs.get(row["id"], [])) for row in rows]
+    return items, None if place is None else (_told(place[0]), place[1])
+
+
+def _told(due: datetime) -> str:
+    """The driver's own sign for infinity stands for no due time."""
+    return "infinity" if due.year > 9000 else due.isoformat()
 
 
 def _asked(actor: Actor, f: Filter) -> tuple[tuple[str, ...] | None, Filter, Wanted | None]:
@@ -77,8 +79,7 @@ async def counts(house: House, actor: Actor, f: Filter) -> dict[str, Any]:
     scope, f, words = _asked(actor, f)
     async with house.db.transaction(actor, readonly=True) as tx:
         await finding.plan_afresh(tx)
-        days = _ends_of_days(house, tx.now)
-        rows = await finding.counts(tx, scope, f, words, actor.subject, tx.now, days)
+        rows = await finding.counts(tx, scope, f, words, actor.subject, _ends_of_days(house, tx.now))
     phases = {row["phase"]: {name: row[name] for name in COUNTED} for row in rows}
     return {
         "as_of": views.local(tx.now, house.zone),
