@@ -102,7 +102,8 @@ async def fill(bench: Bench, given: argparse.Namespace) -> None:
         )
         indexes = await without_indexes(connection)
         for row in await connection.fetch(
-            "SELECT indexname, indexdef FROM pg_indexes WHERE tablename IN ('ticket_texts', 'open_tickets') AND indexname LIKE 'ix%'"
+            "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = ANY($1) AND indexname LIKE 'ix%'",
+            ["ticket_texts", "open_tickets"],
         ):
             await connection.execute(f"DROP INDEX {row['indexname']}")
             indexes.append(row["indexdef"])

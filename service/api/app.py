@@ -27,6 +27,7 @@ from service.api import (
     diagrams,
     errors,
     intake,
+    progress,
     queue,
     reports,
     reviews,
@@ -102,7 +103,7 @@ def create_app(open_parts: Callable[[], Any], *, with_sandbox: bool) -> FastAPI:
     )
     errors.install(app)
     for module in (
-        intake, tickets, queue, desk, attachments,
+        intake, tickets, queue, desk, attachments, progress,
         reviews, reports, calendars, workflows, whatif, diagrams, timers, routing, admin,
     ):  # fmt: skip
         app.include_router(module.router)

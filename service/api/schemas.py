@@ -180,6 +180,10 @@ class NewTemplate(Body):
     matter: Code | None = None
 
 
+class NewProgressLink(Body):
+    days: Annotated[int, Field(ge=1, le=366)] | None = Field(None, description="default and limit: workflows/desk.yaml")
+
+
 # --- calendars ---------------------------------------------------------------------------------------------------
 
 
@@ -433,6 +437,15 @@ class TicketOut(Answered):
     created_at: datetime
     updated_at: datetime
     version: int
+
+
+class ProgressOut(Answered):
+    number: str
+    title: str | None
+    stage: str | None
+    contact: dict[str, Any]
+    next: dict[str, Any] | None
+    public_reply: str | None
 
 
 class AttachmentOut(Answered):

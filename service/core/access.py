@@ -21,6 +21,7 @@ OPERATIONS: dict[str, frozenset[Role]] = {
     "reviews:act": frozenset({Role.HANDLER, Role.DISPATCHER, Role.REVIEWER, Role.SUPERVISOR}),
     "reports:read": frozenset({Role.SUPERVISOR, Role.DISPATCHER, Role.REVIEWER, Role.AUDITOR, Role.HANDLER}),
     "attachments:write": frozenset({Role.HOTLINE, Role.HANDLER, Role.DISPATCHER, Role.SUPERVISOR, Role.REVIEWER}),
+    "progress:link": frozenset({Role.HOTLINE, Role.HANDLER, Role.DISPATCHER}),
     "templates:read": frozenset({Role.HOTLINE, Role.HANDLER, Role.DISPATCHER, Role.SUPERVISOR, Role.REVIEWER}),
     "templates:write": frozenset({Role.HANDLER, Role.DISPATCHER}),
     "notices:read": frozenset(Role) - {Role.SYSTEM},

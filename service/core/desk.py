@@ -42,7 +42,7 @@ class Contacts(Part):
     """How often an enterprise is contacted in a week, by all units together (无事不扰)."""
 
     per_week: int = Field(3, ge=0, le=1000)
-    over: Literal["refuse", "warn"] = "refuse"
+    over: Literal["refuse", "warn"] = "warn"
     actions: tuple[str, ...] = ("log_contact",)
     owed: str | None = "contact"
     count_unreached: bool = False
