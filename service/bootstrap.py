@@ -61,15 +61,12 @@ def files_of(settings: Settings) -> FileStore:
     if not settings.attachments_url:
         return FileStore.in_folder(settings.data_dir / "attachments")
     given = {
-        "aws_endpoint": settings.attachments_endpoint,
-        "aws_region": settings.attachments_region,
-        "aws_access_key_id": settings.attachments_access_key,
-        "aws_secret_access_key": settings.attachments_secret_key.get_secret_value(),
+        "endpoint": settings.attachments_endpoint,
+        "region": settings.attachments_region,
+        "access_key_id": settings.attachments_access_key,
+        "secret_access_key": settings.attachments_secret_key.get_secret_value(),
     }
-    options = {name: value for name, value in given.items() if value}
-    if settings.attachments_endpoint.startswith("http://"):
-        options["aws_allow_http"] = "true"
-    return FileStore(settings.attachments_url, options if settings.attachments_url.startswith("s3") else None)
+    return FileStore(settings.attachments_url, {name: value for name, value in given.items() if value})
 
 
 @asynccontextmanager

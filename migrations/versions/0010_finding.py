@@ -24,22 +24,24 @@ depends_on = None
 SCOPE = "(SELECT jieban_scope())"
 CHILD = "EXISTS (SELECT 1 FROM tickets t WHERE t.id = ticket_id)"
 
-# terms and words: service/core/words.py. A rare search costs what it finds: at most `most` rows, in any order. A search
+# terms and words: service/core/words.py. A rare search costs what has its terms: at most `most` rows, in any order. One
 # that finds more is answered by walking the newest first, at most `steps` rows a call (found or not: so a caller knows
 # where it stopped).
-SEEN = """x.terms @> wanted AND strpos(x.folded, words[1]) > 0
+SAYS = """strpos(x.folded, words[1]) > 0
       AND (cardinality(words) = 1 OR NOT EXISTS (SELECT 1 FROM unnest(words) w WHERE strpos(x.folded, w) = 0))"""
 WHO = "everything boolean := current_setting('role') = 'jieban_city'; scope text[] := coalesce(jieban_scope(), '{}');"
 FOUND = f"""
-CREATE FUNCTION jieban_found(wanted int4[], words text[], most int) RETURNS SETOF uuid
+CREATE FUNCTION jieban_found(wanted int4[], words text[], most int)
+RETURNS TABLE (ticket_id uuid, found boolean)
 LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 200 SET search_path = pg_catalog, public
 SET jieban.searching = 'on' SET enable_seqscan = off SET plan_cache_mode = force_custom_plan AS
 $$ DECLARE {WHO}
 BEGIN
   IF everything THEN
-    RETURN QUERY SELECT x.ticket_id FROM ticket_texts x WHERE {SEEN} LIMIT most;
+    RETURN QUERY SELECT x.ticket_id, {SAYS} FROM ticket_texts x WHERE x.terms @> wanted LIMIT most;
   ELSE
-    RETURN QUERY SELECT x.ticket_id FROM ticket_texts x WHERE x.visible_to && scope AND {SEEN} LIMIT most;
+    RETURN QUERY SELECT x.ticket_id, {SAYS} FROM ticket_texts x
+      WHERE x.visible_to && scope AND x.terms @> wanted LIMIT most;
   END IF;
 END $$
 """
@@ -50,7 +52,7 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 1000 SET search_path = pg_catalog,
 SET jieban.searching = 'on' SET plan_cache_mode = force_custom_plan AS
 $$ DECLARE {WHO}
 BEGIN
-  RETURN QUERY SELECT x.ticket_id, (everything OR x.visible_to && scope) AND {SEEN}
+  RETURN QUERY SELECT x.ticket_id, (everything OR x.visible_to && scope) AND x.terms @> wanted AND {SAYS}
     FROM (SELECT * FROM ticket_texts t WHERE t.ticket_id < before ORDER BY t.ticket_id DESC LIMIT steps) x;
 END $$
 """

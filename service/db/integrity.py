@@ -72,7 +72,7 @@ TEXTS = """
 """
 QUEUED = """
     -- tickets that stand in the queue and should not, that are missing there, or stand there otherwise than they are
-    SELECT coalesce(t.number, q.ticket_id::text) AS number
+    SELECT coalesce(t.id, q.ticket_id) AS id, coalesce(t.number, q.ticket_id::text) AS number
     FROM (SELECT * FROM tickets WHERE phase <> 'closed' AND id <= $1) t
     FULL JOIN (SELECT * FROM open_tickets WHERE ticket_id <= $1) q ON q.ticket_id = t.id
     WHERE t.id IS NULL OR q.ticket_id IS NULL OR q.due <> coalesce(t.next_due_at, 'infinity')

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 import obstore
 from obstore.exceptions import BaseError
-from obstore.store import LocalStore, from_url
+from obstore.store import LocalStore, ObjectStore, S3Store, from_url
 
 CHUNK_BYTES = 5 * 2**20
 """The least that S3 takes as a part."""
@@ -23,16 +24,26 @@ class FileStore:
     """Files by key. A file is there whole or not at all, also when the one who writes it dies."""
 
     def __init__(self, url: str, options: Mapping[str, str] | None = None) -> None:
-        """`url`: file:///folder, s3://bucket/prefix, …; `options`: as obstore's store takes them. Raises ValueError."""
+        """`url`: file:///folder, s3://bucket/prefix, or another of obstore's; `options` of S3: endpoint, region,
+        access_key_id, secret_access_key (else its usual environment). Raises ValueError."""
         parts = urlsplit(url)
         self._folder: Path | None = None
+        self._store: LocalStore | ObjectStore
         try:
             if parts.scheme == "file":
                 self._folder = Path(unquote(parts.path))
                 self._store = LocalStore(self._folder, mkdir=True)
+            elif parts.scheme == "s3":
+                plain = (options or {}).get("endpoint", "").startswith("http://")
+                self._store = S3Store.from_url(
+                    url,
+                    config=dict(options or {}),  # type: ignore[arg-type]
+                    client_options={"allow_http": plain, "timeout": "30s", "connect_timeout": "3s"},
+                    retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=10)},
+                )
             else:
-                self._store = from_url(url, config=dict(options or {}))  # type: ignore[call-overload]
-        except BaseError as error:
+                self._store = from_url(url)
+        except (BaseError, ValueError) as error:
             raise ValueError(f"JIEBAN_ATTACHMENTS_URL cannot be used: {type(error).__name__}") from None
 
     @classmethod

@@ -7,7 +7,8 @@ from typing import Any
 
 from service.core import words
 from service.core.model import SYSTEM
-from service.db import finding, saving
+from service.db import clocks as timers
+from service.db import finding, integrity, saving
 from service.db.session import Tx
 from service.usecases.house import House
 
@@ -34,3 +35,20 @@ async def fill(house: House, page: int = PAGE) -> int:
         made += len(rows)
         if len(rows) < page:
             return made
+
+
+async def repair_queue(house: House) -> int:
+    """Put right what the queue shows otherwise than it is; how many.
+
+    Whoever changes a ticket writes its row of the queue. A process of an older version, in the minutes of an upgrade, does
+    not know of it.
+    """
+    async with house.db.transaction(SYSTEM, readonly=True) as tx:
+        last = await integrity.last_ticket(tx)
+        wrong = [row["id"] for row in await tx.rows(integrity.QUEUED, last)] if last else []
+    for n in range(0, len(wrong), PAGE):
+        async with house.db.transaction(SYSTEM) as tx:
+            some = wrong[n : n + PAGE]
+            await timers.lock_free(tx, some, wait=True)
+            await finding.repair_queue(tx, some)
+    return len(wrong)

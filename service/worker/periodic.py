@@ -41,7 +41,7 @@ def jobs(house: House) -> list[Job]:
         return {"cleared": await attachments.sweep(house)}
 
     async def texts(_: datetime) -> dict[str, Any]:
-        return {"filled": await finding.fill(house)}
+        return {"filled": await finding.fill(house), "repaired": await finding.repair_queue(house)}
 
     return [
         Job("digests", Every(timedelta(minutes=1)), digests),

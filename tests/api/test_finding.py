@@ -177,6 +177,29 @@ async def test_tickets_of_before_there_were_texts_become_findable(city: City) ->
     assert [f.code for f in report.findings if f.offending] == []
 
 
+async def test_a_queue_that_an_older_process_left_behind_is_put_right(city: City) -> None:
+    one, two, three = [(await city.ticket())["id"] for _ in range(3)]
+    await city.act(three, "withdraw", "hotline", reason="r")
+    async with city.house.db.transaction(SYSTEM) as tx:
+        await tx.execute(
+            "UPDATE open_tickets SET hands = '{}', departments = '{water}', due = now() WHERE ticket_id = $1", one
+        )
+        await tx.execute("DELETE FROM open_tickets WHERE ticket_id = $1", two)
+        await tx.execute(
+            """INSERT INTO open_tickets (ticket_id, due, visible_to, departments, hands, phase, urgency, domain, cards)
+               VALUES ($1, now(), '{tax}', '{tax}', '{}', 'handling', 'normal', 'consultation', '{}')""",
+            three,
+        )
+    report = await integrity.check(city.house)
+    assert [(f.code, f.offending) for f in report.findings if f.offending] == [("queue", 3)]
+    from service.usecases import finding as queues
+
+    assert await queues.repair_queue(city.house) == 3 and await queues.repair_queue(city.house) == 0
+    assert sorted(await queue(city)) == sorted([one, two])
+    report = await integrity.check(city.house)
+    assert [f.code for f in report.findings if f.offending] == []
+
+
 # --- the queue -------------------------------------------------------------------------------------------------------------
 
 
