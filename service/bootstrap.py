@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo
 from service import clock
 from service.db.session import Database
 from service.db.vault import Vault
+from service.integrations.attachments import FileStore
 from service.integrations.identity_provider import BuiltinIssuer, Verifier
 from service.integrations.webhooks import WebhookSender
 from service.settings import Settings
@@ -55,12 +56,26 @@ def _key_file(path: Path) -> str:
     return path.read_text().strip()
 
 
+def files_of(settings: Settings) -> FileStore:
+    """Where attachments lie: the place of the settings, or a folder beside the data."""
+    if not settings.attachments_url:
+        return FileStore.in_folder(settings.data_dir / "attachments")
+    given = {
+        "endpoint": settings.attachments_endpoint,
+        "region": settings.attachments_region,
+        "access_key_id": settings.attachments_access_key,
+        "secret_access_key": settings.attachments_secret_key.get_secret_value(),
+    }
+    return FileStore(settings.attachments_url, {name: value for name, value in given.items() if value})
+
+
 @asynccontextmanager
 async def open_unpublished(settings: Settings) -> AsyncIterator[House]:
     """A house with its pool open, before anything is published."""
     db = await Database.connect(settings.database_url, settings.pool_size, settings.sandbox)
     try:
-        yield House(db, vault_of(settings), clock.new_id, ZoneInfo(settings.zone), settings.sandbox)
+        zone = ZoneInfo(settings.zone)
+        yield House(db, vault_of(settings), clock.new_id, zone, settings.sandbox, files=files_of(settings))
     finally:
         await db.close()
 
