@@ -24,6 +24,7 @@ from service.api import (
     diagrams,
     errors,
     intake,
+    oversight,
     queue,
     reports,
     reviews,
@@ -98,7 +99,7 @@ def create_app(open_parts: Callable[[], Any], *, with_sandbox: bool) -> FastAPI:
     )
     errors.install(app)
     for module in (
-        intake, tickets, queue, reviews, reports, calendars, workflows, whatif, diagrams, timers, routing, admin,
+        intake, tickets, queue, reviews, reports, oversight, calendars, workflows, whatif, diagrams, timers, routing, admin,
     ):  # fmt: skip
         app.include_router(module.router)
     if with_sandbox:
