@@ -20,7 +20,9 @@ from service.usecases.sheets import flat
 
 router = APIRouter(prefix="/v1/reports", tags=["reports"])
 Moment = Annotated[str | None, Query(max_length=40, description="a date or an instant")]
-From = Annotated[str | None, Query(alias="from", max_length=40, description="a date or an instant; default: 90 days ago")]
+From = Annotated[
+    str | None, Query(alias="from", max_length=40, description="a date or an instant; default: 90 days ago")
+]
 Cursor = Annotated[str | None, Query(max_length=400)]
 Days = Annotated[int | None, Query(ge=0, le=36500)]
 

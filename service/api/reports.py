@@ -31,7 +31,8 @@ async def get_sla(
     group_by: Annotated[
         str | None,
         Query(
-            max_length=60, description="department, domain, district, month, week, origin (new or carried over); with commas"
+            max_length=60,
+            description="department, domain, district, month, week, origin (new or carried over); with commas",
         ),
     ] = None,
     format_: Format = "json",
@@ -69,7 +70,14 @@ async def get_sla_tickets(
 ) -> Response:
     """Exactly the tickets that a figure of the report counts."""
     require(actor, "reports:read")
-    given = {"department": department, "domain": domain, "district": district, "month": month, "week": week, "origin": origin}
+    given = {
+        "department": department,
+        "domain": domain,
+        "district": district,
+        "month": month,
+        "week": week,
+        "origin": origin,
+    }
     filters = {name: value for name, value in given.items() if value is not None}
     listed = await reports.sla_tickets(
         house,

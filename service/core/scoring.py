@@ -2,8 +2,8 @@
 
     points = max - slope x (percentage points short of the target), never under the floor, never over the maximum
 
-A metric whose figure counts fewer things than its `min_sample` is not scored (seven tickets say nothing): it is left out of the points
-and of the maximum alike, and shown with the reason. What is scored, and how, is data (workflows/scorecards).
+A metric whose figure counts fewer things than its `min_sample` is not scored (seven tickets say nothing): it is left out
+of the points and of the maximum alike, and shown with the reason. What is scored, and how, is data (workflows/scorecards).
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 from urllib.parse import urlencode
 
@@ -57,7 +58,7 @@ async def breaches(
         now = tx.now
     items = [_breach(house, row, now) for row in rows[:limit]]
     groups = [{"key": {"department": r["department"], "clock": r["name"]}, **_numbers(r)} for r in counts]
-    total = {name: sum(g[name] for g in groups) for name in ("breaches", "running", "excluded")}
+    total = {name: sum(r[name] for r in counts) for name in ("breaches", "running", "excluded")}
     last = (rows[limit - 1]["breached_at"], rows[limit - 1]["id"]) if len(rows) > limit else None
     return {**_period(scope, house), "groups": groups, "total": total, "items": items}, last
 
@@ -154,7 +155,10 @@ async def scorecards(
 def _card(card: scoring.ScorecardDoc, unit: Mapping[str, Any], figures: Mapping[str, Any]) -> dict[str, Any]:
     scored = scoring.score(card, figures)
     counted = [s for s in scored if s.points is not None]
-    points, most = sum((s.points or Decimal(0) for s in counted), Decimal(0)), sum((s.most for s in counted), Decimal(0))
+    points, most = (
+        sum((s.points or Decimal(0) for s in counted), Decimal(0)),
+        sum((s.most for s in counted), Decimal(0)),
+    )
     return {
         "department": unit["code"],
         "title": unit["title"]["zh"],
@@ -208,12 +212,17 @@ def _buckets(group_by: str, key: str | None) -> list[dict[str, Any]]:
             "paused": 0,
             "listed": _link("/v1/reports/aging/tickets", **{group_by: key or "", "from_days": low, "to_days": high}),
         }
-        for low, high in zip(edges, edges[1:], strict=False)
+        for low, high in pairwise(edges)
     ]
 
 
 async def aged(
-    house: House, actor: Actor, filters: Mapping[str, str], ages: tuple[int | None, int | None], after: Place, limit: int
+    house: House,
+    actor: Actor,
+    filters: Mapping[str, str],
+    ages: tuple[int | None, int | None],
+    after: Place,
+    limit: int,
 ) -> tuple[list[dict[str, Any]], Place]:
     """The open tickets that a bucket counts, oldest first."""
     require(actor, "reports:read")
@@ -309,5 +318,3 @@ def _period(scope: Scope, house: House) -> dict[str, Any]:
 
 def _link(path: str, **query: Any) -> str:
     return f"{path}?{urlencode({name: value for name, value in query.items() if value is not None})}"
-
-

@@ -94,7 +94,8 @@ async def sla_tickets(
     """What a figure counts: `{items: [{id, number, hit, department, at}], next_cursor}`, by ticket id.
 
     One item for each thing counted, so there are as many items as the denominator says (of a count: the numerator),
-    and those with `hit` are the numerator; `part` "numerator" lists only these, "excluded" what an exemption keeps out. `filters`: a group's key, "" for null.
+    and those with `hit` are the numerator; `part` "numerator" lists only these, "excluded" what an
+    exemption keeps out. `filters`: a group's key, "" for null.
     """
     require(actor, "reports:read")
     if figure not in rates.NAMES:
@@ -108,9 +109,7 @@ async def sla_tickets(
     async with house.db.transaction(actor, readonly=True) as tx:
         scope = period_of(tx, actor, house.zone, start, end, as_of)
         await reports.prepare(tx)
-        rows = await reports.sla_tickets(
-            tx, scope, figure, wanted, part=part, after=after, limit=limit + 1
-        )
+        rows = await reports.sla_tickets(tx, scope, figure, wanted, part=part, after=after, limit=limit + 1)
     items = [
         {
             "id": row["ticket_id"],
