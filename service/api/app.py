@@ -20,6 +20,7 @@ from service import clock
 from service.api import (
     admin,
     calendars,
+    delegations,
     deps,
     diagrams,
     errors,
@@ -31,6 +32,7 @@ from service.api import (
     routing,
     sandbox,
     schemas,
+    supervision,
     tickets,
     timers,
     whatif,
@@ -99,7 +101,8 @@ def create_app(open_parts: Callable[[], Any], *, with_sandbox: bool) -> FastAPI:
     )
     errors.install(app)
     for module in (
-        intake, tickets, queue, reviews, reports, oversight, calendars, workflows, whatif, diagrams, timers, routing, admin,
+        intake, tickets, queue, reviews, reports, oversight, supervision, delegations, calendars, workflows, whatif,
+        diagrams, timers, routing, admin,
     ):  # fmt: skip
         app.include_router(module.router)
     if with_sandbox:

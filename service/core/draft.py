@@ -35,6 +35,8 @@ COUNTERS = (
     "callback_attempts",
     "urges",
     "reopenings",
+    "yellow_cards",
+    "red_cards",
 )
 
 

@@ -365,6 +365,8 @@ def _card(draft: Draft, level: str) -> None:
     cards = draft.ticket.facts.get("cards", [])
     if level == "slip":  # a supervision slip (督办单) is a paper: it has a number of its own
         card["number"] = f"DB{draft.ticket.number[2:]}-{1 + sum(c['level'] == 'slip' for c in cards)}"
+    else:
+        draft.count(f"{level}_cards")
     draft.fact("cards", [*cards, card])
     draft.event("card.issued", **card)
 

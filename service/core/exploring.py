@@ -93,6 +93,8 @@ _OF_CLOCKS = frozenset({"start", "meet", "cancel", "hold", "release", "settle", 
 _QUIET = frozenset({"count"})
 _NAMED_LEAD = re.compile(r"ticket\.lead\s*(?:[!=]=\s*[\"'][^\"']|in\b)")
 JOINING = frozenset({"merge", "split"})
+GIVEN_BY_HAND = frozenset({"yellow_cards", "red_cards", "urges"})
+"""Counters that also grow beside the workflow: supervisors give cards at any time."""
 
 
 def structure(flow: Workflow, clocks: frozenset[str]) -> Bones:
@@ -392,7 +394,8 @@ class Machine:
     def _fate(self, read: Read, whole: Shape) -> Sequence[Any]:
         root, name = read[0], read[1]
         if root == "counters":
-            return numbers_around(whole.numbers, 0) if name in self.counts else [0]
+            given = name in self.counts or name in GIVEN_BY_HAND
+            return numbers_around(whole.numbers, 0) if given else [0]
         if read == ("ticket", "round"):
             return numbers_around(whole.numbers, 1) if self.rounds else [1]
         if read == ("ticket", "domain") and self.bones.domains:

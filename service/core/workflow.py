@@ -117,11 +117,14 @@ def note(ticket: Ticket, type_: str, data: Mapping[str, Any], env: Env) -> Decis
     return draft.finish()
 
 
-def decide_approval(ticket: Ticket, approval_id: str, approve: bool, reason: str, env: Env) -> Decision:
+def decide_approval(
+    ticket: Ticket, approval_id: str, approve: bool, reason: str, env: Env, on_behalf_of: str | None = None
+) -> Decision:
     """One level of a return, extension or pause is decided by somebody who may.
 
     Never by who asked or who decided a level before (four eyes); a handler decides for his or her own unit only. The last
-    level needed, or a denial at any, ends the request.
+    level needed, or a denial at any, ends the request. `on_behalf_of`: the absent approver for whom the actor, a deputy,
+    decides; four eyes look at both.
     """
     draft = Draft(ticket, env)
     catch_up(draft, env.now)
@@ -136,15 +139,18 @@ def decide_approval(ticket: Ticket, approval_id: str, approve: bool, reason: str
         raise Conflict(f"This request is {approval.state} already.", state=approval.state)
     if env.actor.role is Role.HANDLER and approval.department not in env.actor.departments:
         raise Forbidden("A department decides the requests of its own people only.")
-    if approval.requested_by == env.actor.subject:
+    deciding = {env.actor.subject, on_behalf_of}
+    if approval.requested_by in deciding:
         raise Forbidden("Nobody decides his or her own request.")
-    if any(said["by"] == env.actor.subject for said in approval.decisions):
+    if any(deciding & {said["by"], said.get("on_behalf_of", said["by"])} for said in approval.decisions):
         raise Forbidden("Each level is decided by another person.")
     said = {"level": approval.level, "by": env.actor.subject, "at": env.now.isoformat(), "reason": reason}
+    told = {"on_behalf_of": on_behalf_of} if on_behalf_of else {}
+    said |= told
     approval = replace(approval, decisions=(*approval.decisions, {**said, "approve": approve}))
     higher = next_level(definition, approval, draft.context() | {"form": dict(approval.form)}) if approve else None
     if higher is not None:
-        return _passed_on(draft, replace(approval, level=higher), definition)
+        return _passed_on(draft, replace(approval, level=higher), definition, told)
     state = "approved" if approve else "denied"
     approval = replace(approval, state=state, decided_by=env.actor.subject, decided_at=env.now, reason=reason)
     came_from = draft.ticket.stage
@@ -161,6 +167,7 @@ def decide_approval(ticket: Ticket, approval_id: str, approve: bool, reason: str
         approval=approval.id,
         kind=approval.kind,
         reason=reason,
+        **told,
         **{"from": came_from, "to": draft.ticket.stage},
     )
     return draft.finish()
@@ -172,13 +179,13 @@ def next_level(definition: ApprovalDef, approval: Approval, context: Mapping[str
     return next((n for n, level in above if holds(level.when, context)), None)
 
 
-def _passed_on(draft: Draft, approval: Approval, definition: ApprovalDef) -> Decision:
+def _passed_on(draft: Draft, approval: Approval, definition: ApprovalDef, told: Mapping[str, str]) -> Decision:
     """A level said yes: the next one decides, within the clock anew. The request stays undecided (T7)."""
     end_clocks(draft, [c for c in draft.open_clocks(definition.clock) if c.subject_id == approval.id], "decided")
     draft.approval = approval
     draft.put("approvals", approval)
     HANDLERS["start"](draft, definition.clock)
-    draft.event("approval.passed", approval=approval.id, kind=approval.kind, level=approval.level)
+    draft.event("approval.passed", approval=approval.id, kind=approval.kind, level=approval.level, **told)
     return draft.finish()
 
 

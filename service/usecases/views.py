@@ -65,6 +65,7 @@ def ticket(
         "provisional": nearest.provisional if nearest else False,
         "clocks": [clock(c, definition_of(c), calendar_of(c), now, zone) for c in t.clocks],
         "cards": [{**card, "at": _relocal(card["at"], zone)} for card in t.facts.get("cards", [])],
+        "priority": _priority(t, zone),
         "outcome": t.outcome,
         "public_reply": t.facts.get("reply", {}).get("public_reply"),
         "review": next(({"id": r.id, "number": r.number, "state": r.state} for r in reversed(t.reviews)), None),
@@ -77,6 +78,12 @@ def ticket(
         "closed_at": local(t.closed_at, zone),
         "version": t.version,
     }
+
+
+def _priority(t: Ticket, zone: ZoneInfo) -> dict[str, Any] | None:
+    """An order from outside (批示、媒体曝光、督查交办) goes before everything else."""
+    found = t.facts.get("priority")
+    return {**found, "at": _relocal(found["at"], zone)} if found else None
 
 
 def clock(c: Clock, definition: ClockDef, calendar: Calendar, now: datetime, zone: ZoneInfo) -> dict[str, Any]:
