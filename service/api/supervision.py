@@ -23,7 +23,7 @@ from service.api.schemas import (
 )
 from service.api.tickets import ABSENT, Limit, Responses, Text
 from service.core.access import require
-from service.core.exempting import Exemption
+from service.core.model import Exemption
 from service.core.supervision import Supervision
 from service.usecases import supervision
 

@@ -7,13 +7,13 @@ rating of it, out of both sides of a rate, and show it beside. Asked by one, dec
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from service.core.draft import Draft, Env
 from service.core.errors import Conflict, Forbidden, Invalid
-from service.core.model import Decision, Notice, Role, Ticket
+from service.core.model import Decision, Exemption, Notice, Role, Ticket
 from service.core.workflow import catch_up
 
 CODES = (
@@ -21,29 +21,6 @@ CODES = (
     "tolerance_rule",
 )  # fmt: skip
 """Why a ticket is left out; a free text never is a reason by itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class Exemption:
-    """`scope`: the whole ticket, or the rating of one round. `state`: pending, approved, denied, revoked."""
-
-    id: str
-    ticket_id: str
-    scope: str
-    round: int | None
-    code: str
-    reason: str
-    evidence: str
-    department: str | None
-    state: str
-    requested_by: str
-    requested_at: datetime
-    expires_at: datetime
-    decided_by: str | None = None
-    decided_at: datetime | None = None
-    decision_reason: str = ""
-    revoked_by: str | None = None
-    revoked_at: datetime | None = None
 
 
 def ask(ticket: Ticket, form: Mapping[str, Any], known: list[Exemption], env: Env) -> tuple[Decision, Exemption]:

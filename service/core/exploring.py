@@ -85,7 +85,7 @@ _MOVING = frozenset(
     {
         "accept", "add_co_handlers", "assign_lead", "assign_to", "cancel", "clear_lead", "close", "count", "end_leg",
         "excuse", "extend", "hold", "meet", "new_round", "pause", "propose_review", "release", "reopen", "replace",
-        "request", "resume", "settle", "start", "submit_leg", "withdraw_open",
+        "request", "resume", "settle", "sign_off", "start", "submit_leg", "substitute", "withdraw_open",
     }
 )  # fmt: skip
 """The effects that change a configuration; the others (notify, record, card, outcome, …) do not."""
@@ -589,6 +589,18 @@ class Machine:
 
     def _do_add_co_handlers(self, config: Config, _: Any, moment: _Moment) -> Config:
         return config._replace(co=WAITING) if self.co_tracked else config
+
+    def _do_substitute(self, config: Config, _: Any, moment: _Moment) -> Config:
+        return config._replace(co=WAITING) if self.co_tracked else config
+
+    def _do_sign_off(self, config: Config, verdict: str, moment: _Moment) -> Config:
+        """Sent back, a co-handler is waited for anew, and its clock begins."""
+        if verdict == "accepted":
+            return config
+        for n in self.co_clocks:
+            config = self._set(config, n, RUNNING)
+            moment.begun.add(self.bones.clocks[n].name)
+        return self._do_substitute(config, None, moment)
 
     def _do_end_leg(self, config: Config, _: Any, moment: _Moment) -> Config | Alternatives:
         if moment.leg == CO:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from service.core import clocks
@@ -144,6 +144,12 @@ def decide_approval(
         raise Forbidden("Nobody decides his or her own request.")
     if any(deciding & {said["by"], said.get("on_behalf_of", said["by"])} for said in approval.decisions):
         raise Forbidden("Each level is decided by another person.")
+    if (
+        approve
+        and draft.ticket.counters.get("red_cards", 0)
+        and any(v == "extend" for v, _ in definition.approve.effects)
+    ):
+        raise Conflict("No extension is granted after a red card / 红牌后不予延期")
     said = {"level": approval.level, "by": env.actor.subject, "at": env.now.isoformat(), "reason": reason}
     told = {"on_behalf_of": on_behalf_of} if on_behalf_of else {}
     said |= told
@@ -291,11 +297,24 @@ def check_form(action: ActionDef, form: Mapping[str, Any], env: Env) -> None:
             errors.append(FieldError(f"/{field}", wanted))
         if schema.get("x-kind") == "matter" and isinstance(value, str) and value not in env.matters:
             errors.append(FieldError(f"/{field}", "expected the code of a matter; GET /v1/matters lists them"))
+        if schema.get("x-kind") == "day_ahead" and isinstance(value, str):
+            errors += _day_ahead(field, value, int(schema.get("x-within-days", 365)), env)
         if schema.get("items", {}).get("x-kind") == "department" and isinstance(value, list):
             codes = [(n, code) for n, code in enumerate(value) if isinstance(code, str)]
             errors += [FieldError(f"/{field}/{n}", wanted) for n, code in codes if code not in departments]
     if errors:
         raise Invalid(f"The form of {action.name!r} is not as expected.", errors)
+
+
+def _day_ahead(field: str, value: str, within: int, env: Env) -> list[FieldError]:
+    """A day after today, and not further off than `within` days."""
+    try:
+        ahead = (date.fromisoformat(value) - env.calendar.local_date(env.now)).days
+    except ValueError:
+        return []  # the schema says what is wrong with it
+    if 1 <= ahead <= within:
+        return []
+    return [FieldError(f"/{field}", f"expected a day from tomorrow on, at most {within} days ahead")]
 
 
 def _field_errors(error: Any) -> list[FieldError]:

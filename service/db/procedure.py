@@ -7,7 +7,7 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-from service.core.exempting import Exemption
+from service.core.model import Exemption
 from service.core.supervision import Supervision
 from service.db.session import Tx
 

@@ -13,8 +13,7 @@ from service.core import exempting, supervision
 from service.core.access import require
 from service.core.draft import Env
 from service.core.errors import ActionNotPossible, NotFound
-from service.core.exempting import Exemption
-from service.core.model import SYSTEM, Actor, Decision, Ticket
+from service.core.model import SYSTEM, Actor, Decision, Exemption, Ticket
 from service.core.supervision import SWEEP, Supervision
 from service.db import procedure, tickets
 from service.db.session import Tx

@@ -20,7 +20,9 @@ async def waiting(city: City, **query: Any) -> list[dict[str, Any]]:
     return items
 
 
-async def delegated(city: City, who: str = "dispatcher", deputy: str = "li@handler:water", **changes: Any) -> dict[str, Any]:
+async def delegated(
+    city: City, who: str = "dispatcher", deputy: str = "li@handler:water", **changes: Any
+) -> dict[str, Any]:
     body = {
         "deputy": deputy, "starts_at": await later(city, minutes=-1), "ends_at": await later(city, days=5), "reason": "出差",
         **changes,
@@ -65,7 +67,7 @@ async def test_a_delegation_is_in_force_from_its_beginning_to_its_end_and_can_be
     await send(city, f"delegations/{again['id']}/revocation", "dispatcher", 409)
     await send(city, path, deputy, 403, **verdict)
     mine = (await city.get("/v1/delegations", deputy)).json()["items"]
-    assert [d["id"] for d in mine][0] == again["id"] and len(mine) == 2
+    assert next(d["id"] for d in mine) == again["id"] and len(mine) == 2
     assert (await city.get("/v1/delegations", "handler:finance")).json()["items"] == []
     assert (await city.get("/v1/delegations", "supervisor", params={"active": "true"})).json()["items"] == []
 

@@ -229,7 +229,12 @@ async def test_g22_an_appeal_against_a_rating_is_decided_by_a_third_party_and_th
     t = await handled(city)
     await called_back(city, t, **SAD)
     await city.advance(advance_by="PT2H")
-    body = {"reason": "企业对政策不满", "code": "policy_only", "contact_note": "已再次联系", "expires_at": await later(city, days=90)}
+    body = {
+        "reason": "企业对政策不满",
+        "code": "policy_only",
+        "contact_note": "已再次联系",
+        "expires_at": await later(city, days=90),
+    }
     path = f"tickets/{t}/rating_appeals"
     await send(city, path, TAX, 422, **body, contacted_at=await later(city, hours=5))
     await send(city, path, TAX, 422, **body, contacted_at=await later(city, days=-9))

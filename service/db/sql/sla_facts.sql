@@ -84,7 +84,7 @@ things AS (
       AND (l.state <> 'cancelled' OR k.kept)
       AND (l.state <> 'running' OR l.ticket_id NOT IN (
             SELECT p.ticket_id FROM approvals p WHERE p.state = 'pending'
-              AND p.kind IN ('extension', 'exceptional_extension', 'pause', 'planned', 'termination')))
+              AND p.kind IN ('extension', 'pause', 'planned', 'termination')))
 
     UNION ALL
     -- callback: resolution_rate, partly_solved_rate, satisfaction_rate, unreachable_rate
