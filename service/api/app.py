@@ -20,6 +20,7 @@ from service import clock
 from service.api import (
     admin,
     calendars,
+    callbacks,
     delegations,
     deps,
     diagrams,
@@ -101,7 +102,7 @@ def create_app(open_parts: Callable[[], Any], *, with_sandbox: bool) -> FastAPI:
     )
     errors.install(app)
     for module in (
-        intake, tickets, queue, reviews, reports, oversight, supervision, delegations, calendars, workflows, whatif,
+        intake, tickets, queue, reviews, reports, oversight, supervision, callbacks, delegations, calendars, workflows, whatif,
         diagrams, timers, routing, admin,
     ):  # fmt: skip
         app.include_router(module.router)

@@ -206,6 +206,30 @@ class ExemptionDecision(Body):
     expires_at: Instant | None = Field(None, description="default: as asked")
 
 
+Grade = Literal["very_satisfied", "satisfied", "basically_satisfied", "dissatisfied", "very_dissatisfied"]
+
+
+class CallbackResult(Body):
+    """What the enterprise said about one ticket; solved and satisfied are two things."""
+
+    ticket: Code
+    solved: Literal["yes", "partly", "no"] | None = None
+    satisfaction: Grade | None = None
+    reason: Literal["result", "speed", "attitude", "not_contacted", "reply_untrue", "policy_itself", "other"] | None = (
+        None
+    )
+    comment: Text2000 | None = None
+
+
+class ConsolidatedCallback(Body):
+    """One call to one enterprise about several of its tickets."""
+
+    results: list[CallbackResult] = Field(min_length=1, max_length=50)
+    reached: bool = True
+    rated_by: Literal["centre", "verified_link"] = "centre"
+    rated_from: Short | None = None
+
+
 class NewDelegation(Body):
     """The caller's own approvals are decided by a deputy for a time; an administrator names whose, with role and units."""
 

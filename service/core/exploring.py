@@ -93,7 +93,7 @@ _OF_CLOCKS = frozenset({"start", "meet", "cancel", "hold", "release", "settle", 
 _QUIET = frozenset({"count"})
 _NAMED_LEAD = re.compile(r"ticket\.lead\s*(?:[!=]=\s*[\"'][^\"']|in\b)")
 JOINING = frozenset({"merge", "split"})
-GIVEN_BY_HAND = frozenset({"yellow_cards", "red_cards", "urges"})
+GIVEN_BY_HAND = frozenset({"yellow_cards", "red_cards"})
 """Counters that also grow beside the workflow: supervisors give cards at any time."""
 
 

@@ -113,8 +113,6 @@ def supervise(ticket: Ticket, form: Mapping[str, Any], count: int, env: Env) -> 
     if kind == "slip":
         card = {"level": "slip", "clock": None, "at": draft.now.isoformat(), "number": act.number, "by": act.issued_by}
         draft.fact("cards", [*draft.ticket.facts.get("cards", []), card])
-    if kind == "urge":
-        draft.count("urges")
     draft.event(
         "supervision.issued", supervision=act.id, department=act.department, reason=act.reason,
         addressee=act.addressee, second_supervisor=second, answer_by=answer_by.isoformat() if answer_by else None, **told,
