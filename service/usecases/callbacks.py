@@ -6,7 +6,7 @@ An enterprise is called once for all its tickets that wait (无事不扰), and a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import MAXYEAR, datetime
 from typing import Any
 
 from pydantic_core import to_json
@@ -51,7 +51,7 @@ async def queue(
 
 
 def _finite(at: datetime) -> datetime | None:
-    return None if at.year == datetime.max.year else at
+    return None if at.year == MAXYEAR else at
 
 
 def _waiting(house: House, row: Mapping[str, Any], day: str) -> dict[str, Any]:

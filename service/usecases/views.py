@@ -71,7 +71,7 @@ def ticket(
         "interim_reply": t.facts.get("interim_reply", {}).get("public_reply"),
         "planned": _planned(t, zone),
         "enterprise_notices": [_told(n, zone) for n in t.facts.get("enterprise_notices", [])],
-        "co_replies": [{**c, "at": _relocal(c["at"], zone)} for c in t.facts.get("co_replies", [])],
+        "co_replies": [_co_reply(c, zone) for c in t.facts.get("co_replies", [])],
         "review": next(({"id": r.id, "number": r.number, "state": r.state} for r in reversed(t.reviews)), None),
         "merged_into": t.merged_into,
         "split_from": t.split_from,
@@ -98,6 +98,12 @@ def _planned(t: Ticket, zone: ZoneInfo) -> dict[str, Any] | None:
     return {k: found.get(k) for k in ("reason", "measures", "planned_on")} | {
         "approved_at": _relocal(found["at"], zone)
     }
+
+
+def _co_reply(reply: Mapping[str, Any], zone: ZoneInfo) -> dict[str, Any]:
+    """What a co-handler answered; a note for its own house stays there."""
+    told = {k: reply.get(k) for k in ("department", "public_reply", "outcome", "by")}
+    return {**told, "partial": bool(reply.get("partial")), "at": _relocal(reply["at"], zone)}
 
 
 def _told(notice: Mapping[str, Any], zone: ZoneInfo) -> dict[str, Any]:
