@@ -17,7 +17,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "0010"
-down_revision = "0007"
+down_revision = "0009"
 branch_labels = None
 depends_on = None
 
@@ -71,7 +71,7 @@ END $$
 def upgrade() -> None:
     # the new list holds all of the old one
     op.execute("-- squawk-ignore ban-drop-constraint\nALTER TABLE definitions DROP CONSTRAINT ck_definitions_kind")
-    kinds = "kind IN ('workflow', 'calendar', 'routing', 'matters', 'departments', 'desk')"
+    kinds = "kind IN ('workflow', 'calendar', 'routing', 'matters', 'departments', 'desk', 'scorecard')"
     op.create_check_constraint(op.f("ck_definitions_kind"), "definitions", kinds)
     _open_tickets()
     _texts()

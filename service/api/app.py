@@ -22,11 +22,14 @@ from service.api import (
     admin,
     attachments,
     calendars,
+    callbacks,
+    delegations,
     deps,
     desk,
     diagrams,
     errors,
     intake,
+    oversight,
     progress,
     queue,
     reports,
@@ -34,6 +37,7 @@ from service.api import (
     routing,
     sandbox,
     schemas,
+    supervision,
     tickets,
     timers,
     whatif,
@@ -103,8 +107,8 @@ def create_app(open_parts: Callable[[], Any], *, with_sandbox: bool) -> FastAPI:
     )
     errors.install(app)
     for module in (
-        intake, tickets, queue, desk, attachments, progress,
-        reviews, reports, calendars, workflows, whatif, diagrams, timers, routing, admin,
+        intake, tickets, queue, desk, attachments, progress, reviews, reports, oversight, supervision, callbacks, delegations,
+        calendars, workflows, whatif, diagrams, timers, routing, admin,
     ):  # fmt: skip
         app.include_router(module.router)
     if with_sandbox:

@@ -80,12 +80,23 @@ async def get_approvals(
     house: HouseDep,
     actor: ActorDep,
     state: Annotated[Literal["pending", "approved", "denied", "withdrawn"] | None, Query()] = None,
-    kind: Annotated[Literal["return", "extension", "pause"] | None, Query()] = None,
+    kind: Annotated[
+        str | None, Query(max_length=40, description="return, extension, pause, planned, … as the workflow names them")
+    ] = None,
+    on_behalf_of: Annotated[str | None, Query(max_length=200, description="whose deputy the caller is")] = None,
     limit: Limit = 50,
     cursor: str | None = None,
 ) -> Response:
-    """Returns, extensions and pauses, oldest request first."""
-    items, last = await approvals.pending(house, actor, state, kind, deps.place_of(cursor), limit)
+    """Requests that somebody else decides, oldest first."""
+    items, last = await approvals.pending(
+        house,
+        actor,
+        state,
+        deps.plain_text(kind, "/kind"),
+        deps.place_of(cursor),
+        limit,
+        deps.plain_text(on_behalf_of, "/on_behalf_of"),
+    )
     return deps.page(request, items, last)
 
 
@@ -99,4 +110,6 @@ async def post_decision(request: Request, approval: str, house: HouseDep, actor:
     body = await deps.read(request, ApprovalDecision)
     call = deps.call_of(request, f"POST /v1/approvals/{approval}/decision", body.model_dump())
     approve = body.decision == "approve"
-    return deps.respond(await approvals.decide(house, actor, deps.row_id(approval), approve, body.reason, call))
+    return deps.respond(
+        await approvals.decide(house, actor, deps.row_id(approval), approve, body.reason, call, body.on_behalf_of)
+    )

@@ -24,6 +24,18 @@ OPERATIONS: dict[str, frozenset[Role]] = {
     "progress:link": frozenset({Role.HOTLINE, Role.HANDLER, Role.DISPATCHER}),
     "templates:read": frozenset({Role.HOTLINE, Role.HANDLER, Role.DISPATCHER, Role.SUPERVISOR, Role.REVIEWER}),
     "templates:write": frozenset({Role.HANDLER, Role.DISPATCHER}),
+    "supervision:read": frozenset(
+        {Role.SUPERVISOR, Role.DISPATCHER, Role.REVIEWER, Role.AUDITOR, Role.HANDLER, Role.HOTLINE}
+    ),
+    "supervision:act": frozenset({Role.SUPERVISOR}),
+    "supervision:answer": frozenset({Role.HANDLER}),
+    "exemptions:ask": frozenset({Role.HANDLER, Role.DISPATCHER, Role.SUPERVISOR, Role.REVIEWER}),
+    "exemptions:decide": frozenset({Role.SUPERVISOR}),
+    "ratings:appeal": frozenset({Role.HANDLER, Role.DISPATCHER, Role.SUPERVISOR}),
+    "callbacks:read": frozenset({Role.HOTLINE, Role.DISPATCHER, Role.SUPERVISOR, Role.AUDITOR}),
+    "callbacks:act": frozenset({Role.HOTLINE, Role.DISPATCHER}),
+    "delegations:read": frozenset({Role.HANDLER, Role.DISPATCHER, Role.SUPERVISOR, Role.AUDITOR, Role.ADMIN}),
+    "delegations:act": frozenset({Role.HANDLER, Role.DISPATCHER, Role.SUPERVISOR, Role.ADMIN}),
     "notices:read": frozenset(Role) - {Role.SYSTEM},
     "timers:read": frozenset({Role.DISPATCHER, Role.SUPERVISOR, Role.AUDITOR, Role.ADMIN}),
     "timers:act": frozenset({Role.DISPATCHER, Role.SUPERVISOR, Role.ADMIN}),

@@ -16,7 +16,7 @@ from service.core.draft import Env
 from service.core.errors import Forbidden, Invalid, JiebanError, NotFound, Stale
 from service.core.model import Actor, Clock, Decision, Role, Ticket
 from service.core.repeats import EXPLAIN
-from service.db import audit, queries, saving, tickets
+from service.db import audit, procedure, queries, saving, tickets
 from service.db.session import Tx
 from service.db.tickets import Stored
 from service.usecases import contacts, finding, repeats, views
@@ -100,6 +100,8 @@ async def decide_and_save(
     flow = await house.rules_of(tx, ticket)
     decision = decide(ticket, house.env(tx, flow, ticket.district))
     [after] = await saving.save(tx, [decision], house.new_id)
+    for exemption in decision.exemptions:
+        await procedure.put(tx, exemption)
     return stored, after
 
 
