@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
+from service.core.model import Phase
 from service.core.routing import Domain
 
 MAX_EXTRA_NODES = 1000
@@ -240,6 +241,43 @@ class NewDelegation(Body):
     delegator: Name | None = None
     role: Literal["handler", "dispatcher", "supervisor"] | None = None
     departments: Annotated[list[Code], Field(max_length=30)] | None = None
+
+
+# --- the desk ----------------------------------------------------------------------------------------------------
+
+
+class QueueFilters(Body):
+    """The filters of GET /v1/queue."""
+
+    department: Code | None = None
+    phase: Phase | None = None
+    assignee: Short | None = Field(None, description="a person, or `me`: whoever looks through the view")
+    due_before: Instant | None = None
+    q: Short | None = None
+    matter: Code | None = None
+    urgency: Literal["normal", "urgent", "emergency"] | None = None
+    domain: Domain | None = None
+    cards: Literal["yellow", "red", "slip"] | None = None
+
+
+class NewView(Body):
+    name: Name
+    department: Code | None = Field(None, description="its people may use the view too")
+    filters: QueueFilters
+
+
+class NewTemplate(Body):
+    """`{number}`, `{title}`, `{enterprise}`, `{department}`, `{received_on}`, `{today}`, `{due_on}` can be put in."""
+
+    department: Code
+    title: Name
+    text: Filled5000
+    action: Code = "submit_reply"
+    matter: Code | None = None
+
+
+class NewProgressLink(Body):
+    days: Annotated[int, Field(ge=1, le=366)] | None = Field(None, description="default and limit: workflows/desk.yaml")
 
 
 # --- calendars ---------------------------------------------------------------------------------------------------
@@ -495,6 +533,28 @@ class TicketOut(Answered):
     created_at: datetime
     updated_at: datetime
     version: int
+
+
+class ProgressOut(Answered):
+    number: str
+    title: str | None
+    stage: str | None
+    contact: dict[str, Any]
+    next: dict[str, Any] | None
+    public_reply: str | None
+
+
+class AttachmentOut(Answered):
+    id: str
+    ticket_id: str
+    name: str
+    media_type: str
+    size: int
+    sha256: str
+    audience: Literal["all", "centre"]
+    uploaded_by: str
+    department: str | None
+    uploaded_at: datetime
 
 
 class Page(Answered):

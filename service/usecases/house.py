@@ -14,6 +14,7 @@ from opencc import OpenCC
 
 from service.core.calendar import Calendar
 from service.core.definitions import ClockDef, Workflow, compile_workflow
+from service.core.desk import Desk, parse_desk
 from service.core.draft import Env
 from service.core.errors import NotFound
 from service.core.model import SYSTEM, Clock, Ticket
@@ -22,6 +23,7 @@ from service.core.routing import Matter, Router, parse_routing
 from service.db import definitions as stored
 from service.db.session import Database, Tx
 from service.db.vault import Vault
+from service.integrations.attachments import FileStore
 from service.usecases import views
 
 Ring = Callable[[], None]
@@ -43,6 +45,7 @@ class Catalog:
     """Version and body of each definition as it was published, by kind and key."""
     department_codes: frozenset[str]
     matter_codes: frozenset[str]
+    desk: Desk = field(default_factory=Desk)
 
     @property
     def routing_version(self) -> int:
@@ -68,6 +71,8 @@ class House:
     """How many requests are taken in at once: more than the cores can carry only make each other late. First come,
     first served, so that the last of a burst waits no longer than its turn."""
     ring: Ring = lambda: None
+    files: FileStore | None = None
+    """Where attachments lie."""
     catalog: Catalog | None = None
     _workflows: dict[tuple[str, int], Workflow] = field(default_factory=dict)
     _calendars: dict[tuple[str, int], Calendar] = field(default_factory=dict)
@@ -201,6 +206,7 @@ def compile_catalog(
         bodies=bodies,
         department_codes=frozenset(listed),
         matter_codes=frozenset(matters),
+        desk=parse_desk(by_kind["desk"]["city"][1]) if "desk" in by_kind else Desk(),
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from service.core import definitions
 from service.core.checking import Fault, Proof, check
 from service.core.definitions import Source
+from service.core.desk import parse_desk
 from service.core.errors import DefinitionError
 from service.core.model import SYSTEM
 from service.core.routing import NO_UNIT, Matter, check_codes, check_matters, parse_routing, with_rulings
@@ -35,6 +36,7 @@ class Folder:
     matters: Mapping[str, Any]
     departments: Mapping[str, Any]
     scorecards: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    desk: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_folder(folder: Path) -> Folder:
@@ -82,7 +84,8 @@ def read_unproved(folder: Path) -> tuple[Folder, Mapping[str, Source], list[str]
     sources = definitions.read_workflows(folder)
     workflows = {key: source.plain for key, source in sources.items() if not source.abstract}
     departments["district_units"] = {str(k): v for k, v in departments["district_units"].items()}
-    read = Folder(workflows, calendars, routing, matters, departments, _scorecards(folder))
+    desk = _read_desk(folder / "desk.yaml", known)
+    read = Folder(workflows, calendars, routing, matters, departments, _scorecards(folder), desk)
     return read, sources, codes
 
 
@@ -99,6 +102,21 @@ def _scorecards(folder: Path) -> dict[str, Mapping[str, Any]]:
             raise _at(path, f"the key {card.key!r} is used twice", ("key",))
         out[card.key] = body
     return out
+
+
+def _read_desk(path: Path, matters: Collection[str]) -> Mapping[str, Any]:
+    """What the desks are set to; a folder without the file has the defaults."""
+    if not path.is_file():
+        return {}
+    plain: Mapping[str, Any] = read_yaml(path)
+    try:
+        desk = parse_desk(plain)
+    except DefinitionError as error:
+        raise _at(path, error.detail, error.path) from None
+    for key, template in desk.templates.items():
+        if template.matter not in {None, *matters}:
+            raise _at(path, f"there is no matter {template.matter!r}", ("templates", key, "matter"))
+    return plain
 
 
 FILES = "system"
@@ -233,6 +251,7 @@ async def publish_folder(house: House, folder: Folder, by: str, reason: str) -> 
         entries += [("routing", "city", folder.routing), ("matters", "city", folder.matters)]
         entries += [("departments", "city", folder.departments)]
         entries += [("scorecard", k, v) for k, v in folder.scorecards.items()]
+        entries += [("desk", "city", folder.desk)] if folder.desk else []
         for kind, key, given in entries:
             # of the catalogue others publish rulings only, and those are kept
             body = with_rulings(given, await stored.newest_body(tx, kind, key)) if kind == "routing" else given
