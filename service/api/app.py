@@ -107,8 +107,8 @@ def create_app(open_parts: Callable[[], Any], *, with_sandbox: bool) -> FastAPI:
     )
     errors.install(app)
     for module in (
-        intake, tickets, queue, desk, attachments, progress, reviews, reports, oversight, supervision, callbacks, delegations,
-        calendars, workflows, whatif, diagrams, timers, routing, admin,
+        intake, tickets, queue, desk, attachments, progress, supervision, callbacks, delegations,
+        reviews, reports, oversight, calendars, workflows, whatif, diagrams, timers, routing, admin,
     ):  # fmt: skip
         app.include_router(module.router)
     if with_sandbox:

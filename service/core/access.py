@@ -20,10 +20,6 @@ OPERATIONS: dict[str, frozenset[Role]] = {
     "reviews:read": frozenset({Role.HANDLER, Role.DISPATCHER, Role.SUPERVISOR, Role.REVIEWER, Role.AUDITOR}),
     "reviews:act": frozenset({Role.HANDLER, Role.DISPATCHER, Role.REVIEWER, Role.SUPERVISOR}),
     "reports:read": frozenset({Role.SUPERVISOR, Role.DISPATCHER, Role.REVIEWER, Role.AUDITOR, Role.HANDLER}),
-    "attachments:write": frozenset({Role.HOTLINE, Role.HANDLER, Role.DISPATCHER, Role.SUPERVISOR, Role.REVIEWER}),
-    "progress:link": frozenset({Role.HOTLINE, Role.HANDLER, Role.DISPATCHER}),
-    "templates:read": frozenset({Role.HOTLINE, Role.HANDLER, Role.DISPATCHER, Role.SUPERVISOR, Role.REVIEWER}),
-    "templates:write": frozenset({Role.HANDLER, Role.DISPATCHER}),
     "supervision:read": frozenset(
         {Role.SUPERVISOR, Role.DISPATCHER, Role.REVIEWER, Role.AUDITOR, Role.HANDLER, Role.HOTLINE}
     ),
@@ -36,6 +32,10 @@ OPERATIONS: dict[str, frozenset[Role]] = {
     "callbacks:act": frozenset({Role.HOTLINE, Role.DISPATCHER}),
     "delegations:read": frozenset({Role.HANDLER, Role.DISPATCHER, Role.SUPERVISOR, Role.AUDITOR, Role.ADMIN}),
     "delegations:act": frozenset({Role.HANDLER, Role.DISPATCHER, Role.SUPERVISOR, Role.ADMIN}),
+    "attachments:write": frozenset({Role.HOTLINE, Role.HANDLER, Role.DISPATCHER, Role.SUPERVISOR, Role.REVIEWER}),
+    "progress:link": frozenset({Role.HOTLINE, Role.HANDLER, Role.DISPATCHER}),
+    "templates:read": frozenset({Role.HOTLINE, Role.HANDLER, Role.DISPATCHER, Role.SUPERVISOR, Role.REVIEWER}),
+    "templates:write": frozenset({Role.HANDLER, Role.DISPATCHER}),
     "notices:read": frozenset(Role) - {Role.SYSTEM},
     "timers:read": frozenset({Role.DISPATCHER, Role.SUPERVISOR, Role.AUDITOR, Role.ADMIN}),
     "timers:act": frozenset({Role.DISPATCHER, Role.SUPERVISOR, Role.ADMIN}),

@@ -145,12 +145,12 @@ class Client(SQLModel, table=True):
 
 
 class Definition(SQLModel, table=True):
-    """One immutable version of a workflow, calendar, routing catalogue, matter tree, department list or scorecard."""
+    """One immutable version of a workflow, calendar, routing catalogue, matter tree, department list, desk or scorecard."""
 
     __tablename__ = "definitions"
     __table_args__ = (
         _one_of("kind", "workflow", "calendar", "routing", "matters", "departments", "desk", "scorecard"),
-    )
+    )  # fmt: skip
     kind: str = Field(sa_column=Column(Text, primary_key=True))
     key: str = Field(sa_column=Column(Text, primary_key=True))
     version: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
@@ -613,6 +613,84 @@ class RoutingProposalRow(SQLModel, table=True):
     published_version: int | None = _int(nullable=True)
 
 
+class ExemptionRow(SQLModel, table=True):
+    """免考: a ticket, or one rating of it, is left out of the assessment by somebody's decision and until a day."""
+
+    __tablename__ = "exemptions"
+    __table_args__ = (
+        _one_of("scope", "ticket", "rating"),
+        _one_of("state", "pending", "approved", "denied", "revoked"),
+        Index(None, "ticket_id"),
+        Index("ix_exemptions_listed", "requested_at", "id"),
+    )
+    id: str = _pk()
+    ticket_id: str = _id(references="tickets.id")
+    scope: str = _text()
+    round: int | None = _int(small=True, nullable=True)
+    code: str = _text()
+    reason: str = _text()
+    evidence: str = _text(default="")
+    department: str | None = _text(nullable=True)
+    state: str = _text(default="pending")
+    requested_by: str = _text()
+    requested_at: datetime = _time()
+    expires_at: datetime = _time()
+    decided_by: str | None = _text(nullable=True)
+    decided_at: datetime | None = _time(nullable=True)
+    decision_reason: str = _text(default="")
+    revoked_by: str | None = _text(nullable=True)
+    revoked_at: datetime | None = _time(nullable=True)
+
+
+class SupervisionRow(SQLModel, table=True):
+    """督查: one act of supervision on a ticket, from the urge to the report upward, and the unit's answer to it."""
+
+    __tablename__ = "supervisions"
+    __table_args__ = (
+        _one_of("kind", "urge", "slip", "listed", "summons", "report_upward", "sweep"),
+        _one_of("state", "open", "answered", "lifted"),
+        UniqueConstraint("ticket_id", "number"),
+        Index("ix_supervisions_listed", "issued_at", "id"),
+    )
+    id: str = _pk()
+    ticket_id: str = _id(references="tickets.id")
+    number: str = _text()
+    kind: str = _text()
+    ground: str = _text()
+    reason: str = _text()
+    department: str | None = _text(nullable=True)
+    addressee: str = _text(default="")
+    state: str = _text(default="open")
+    issued_by: str = _text()
+    issued_at: datetime = _time()
+    answer_by: datetime | None = _time(nullable=True)
+    answer: str = _text(default="")
+    answered_by: str | None = _text(nullable=True)
+    answered_at: datetime | None = _time(nullable=True)
+    lifted_by: str | None = _text(nullable=True)
+    lifted_at: datetime | None = _time(nullable=True)
+    lift_reason: str = _text(default="")
+
+
+class DelegationRow(SQLModel, table=True):
+    """Somebody decides in another's place for a time: the deputy of an approver who is absent."""
+
+    __tablename__ = "delegations"
+    __table_args__ = (Index(None, "deputy"), Index(None, "delegator"))
+    id: str = _pk()
+    delegator: str = _text()
+    deputy: str = _text()
+    role: str = _text()
+    departments: list[str] = _texts()
+    starts_at: datetime = _time()
+    ends_at: datetime = _time()
+    reason: str = _text()
+    made_by: str = _text()
+    made_at: datetime = _time()
+    revoked_by: str | None = _text(nullable=True)
+    revoked_at: datetime | None = _time(nullable=True)
+
+
 class OpenTicket(SQLModel, table=True):
     """What the queue reads of an open ticket, narrow: a hundred thousand of them are looked through in a blink.
 
@@ -727,84 +805,6 @@ class ProgressLink(SQLModel, table=True):
     created_by: str = _text()
     created_at: datetime = _time()
     expires_at: datetime = _time()
-    revoked_at: datetime | None = _time(nullable=True)
-
-
-class ExemptionRow(SQLModel, table=True):
-    """免考: a ticket, or one rating of it, is left out of the assessment by somebody's decision and until a day."""
-
-    __tablename__ = "exemptions"
-    __table_args__ = (
-        _one_of("scope", "ticket", "rating"),
-        _one_of("state", "pending", "approved", "denied", "revoked"),
-        Index(None, "ticket_id"),
-        Index("ix_exemptions_listed", "requested_at", "id"),
-    )
-    id: str = _pk()
-    ticket_id: str = _id(references="tickets.id")
-    scope: str = _text()
-    round: int | None = _int(small=True, nullable=True)
-    code: str = _text()
-    reason: str = _text()
-    evidence: str = _text(default="")
-    department: str | None = _text(nullable=True)
-    state: str = _text(default="pending")
-    requested_by: str = _text()
-    requested_at: datetime = _time()
-    expires_at: datetime = _time()
-    decided_by: str | None = _text(nullable=True)
-    decided_at: datetime | None = _time(nullable=True)
-    decision_reason: str = _text(default="")
-    revoked_by: str | None = _text(nullable=True)
-    revoked_at: datetime | None = _time(nullable=True)
-
-
-class SupervisionRow(SQLModel, table=True):
-    """督查: one act of supervision on a ticket, from the urge to the report upward, and the unit's answer to it."""
-
-    __tablename__ = "supervisions"
-    __table_args__ = (
-        _one_of("kind", "urge", "slip", "listed", "summons", "report_upward", "sweep"),
-        _one_of("state", "open", "answered", "lifted"),
-        UniqueConstraint("ticket_id", "number"),
-        Index("ix_supervisions_listed", "issued_at", "id"),
-    )
-    id: str = _pk()
-    ticket_id: str = _id(references="tickets.id")
-    number: str = _text()
-    kind: str = _text()
-    ground: str = _text()
-    reason: str = _text()
-    department: str | None = _text(nullable=True)
-    addressee: str = _text(default="")
-    state: str = _text(default="open")
-    issued_by: str = _text()
-    issued_at: datetime = _time()
-    answer_by: datetime | None = _time(nullable=True)
-    answer: str = _text(default="")
-    answered_by: str | None = _text(nullable=True)
-    answered_at: datetime | None = _time(nullable=True)
-    lifted_by: str | None = _text(nullable=True)
-    lifted_at: datetime | None = _time(nullable=True)
-    lift_reason: str = _text(default="")
-
-
-class DelegationRow(SQLModel, table=True):
-    """Somebody decides in another's place for a time: the deputy of an approver who is absent."""
-
-    __tablename__ = "delegations"
-    __table_args__ = (Index(None, "deputy"), Index(None, "delegator"))
-    id: str = _pk()
-    delegator: str = _text()
-    deputy: str = _text()
-    role: str = _text()
-    departments: list[str] = _texts()
-    starts_at: datetime = _time()
-    ends_at: datetime = _time()
-    reason: str = _text()
-    made_by: str = _text()
-    made_at: datetime = _time()
-    revoked_by: str | None = _text(nullable=True)
     revoked_at: datetime | None = _time(nullable=True)
 
 

@@ -9,6 +9,7 @@ Asked of the database as a whole:
           encrypted). The reverse, one ticket for a source's reference, is a unique key: `schema`
   texts   each ticket has its text, seen by whoever sees the ticket: else a search would miss it, or tell of it
   queue   the queue holds each open ticket as it is, and no other
+  beside  each act of supervision and each exemption is told by the history as it stands, and none is told that is not there
   schema  unique keys, append-only triggers and forced row security are there and switched on: what makes two firings of
           a rung, two tickets of a reference, an altered event or an altered version impossible
 """
@@ -47,7 +48,8 @@ UNIQUE_KEYS: tuple[tuple[str, ...], ...] = (
 )
 APPEND_ONLY = ("events", "firings", "audit")
 FORCED = ("tickets", "assignments", "clocks", "firings", "events", "outbox", "notices", "idempotency", "audit",
-          "workflow_migration_tickets", "open_tickets", "ticket_texts", "attachments", "progress_links")  # fmt: skip
+          "workflow_migration_tickets", "exemptions", "supervisions", "delegations", "open_tickets",
+          "ticket_texts", "attachments", "progress_links")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,7 @@ async def check(house: House, progress: Callable[[int], None] = lambda _: None) 
         await _answers(house, subjects),
         await _texts(house, seen, last),
         await _queue(house, seen, last),
+        await _beside(house),
         await _schema(house),
     ]
     return Report(seen, clocks, aside, dead, at_work, tuple(findings), missing)
@@ -259,6 +262,15 @@ async def _queue(house: House, looked: int, last: str) -> Finding:
         wrong = await tx.rows(stored.QUEUED, last)
     told = tuple((r["number"], "the queue shows it otherwise than it is") for r in wrong[:FIRST])
     return Finding("queue", "待办与工单一致", "the queue shows each open ticket as it is", looked, len(wrong), told)
+
+
+async def _beside(house: House) -> Finding:
+    async with house.db.transaction(SYSTEM, readonly=True, snapshot=True) as tx:
+        looked, wrong = await tx.value(stored.HOW_MANY_BESIDE), await tx.rows(stored.BESIDE)
+    told = tuple(
+        (r["number"], f"no event {r['type']}" if r["untold"] else f"{r['type']} of nothing") for r in wrong[:FIRST]
+    )
+    return Finding("beside", "督查与免考均有记录", "supervision and exemptions are told", looked, len(wrong), told)
 
 
 async def _schema(house: House) -> Finding:

@@ -35,8 +35,8 @@ class Folder:
     routing: Mapping[str, Any]
     matters: Mapping[str, Any]
     departments: Mapping[str, Any]
-    desk: Mapping[str, Any] = field(default_factory=dict)
     scorecards: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    desk: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_folder(folder: Path) -> Folder:
@@ -85,23 +85,8 @@ def read_unproved(folder: Path) -> tuple[Folder, Mapping[str, Source], list[str]
     workflows = {key: source.plain for key, source in sources.items() if not source.abstract}
     departments["district_units"] = {str(k): v for k, v in departments["district_units"].items()}
     desk = _read_desk(folder / "desk.yaml", known)
-    read = Folder(workflows, calendars, routing, matters, departments, desk, _scorecards(folder))
+    read = Folder(workflows, calendars, routing, matters, departments, _scorecards(folder), desk)
     return read, sources, codes
-
-
-def _read_desk(path: Path, matters: Collection[str]) -> Mapping[str, Any]:
-    """What the desks are set to; a folder without the file has the defaults."""
-    if not path.is_file():
-        return {}
-    plain: Mapping[str, Any] = read_yaml(path)
-    try:
-        desk = parse_desk(plain)
-    except DefinitionError as error:
-        raise _at(path, error.detail, error.path) from None
-    for key, template in desk.templates.items():
-        if template.matter not in {None, *matters}:
-            raise _at(path, f"there is no matter {template.matter!r}", ("templates", key, "matter"))
-    return plain
 
 
 def _scorecards(folder: Path) -> dict[str, Mapping[str, Any]]:
@@ -117,6 +102,21 @@ def _scorecards(folder: Path) -> dict[str, Mapping[str, Any]]:
             raise _at(path, f"the key {card.key!r} is used twice", ("key",))
         out[card.key] = body
     return out
+
+
+def _read_desk(path: Path, matters: Collection[str]) -> Mapping[str, Any]:
+    """What the desks are set to; a folder without the file has the defaults."""
+    if not path.is_file():
+        return {}
+    plain: Mapping[str, Any] = read_yaml(path)
+    try:
+        desk = parse_desk(plain)
+    except DefinitionError as error:
+        raise _at(path, error.detail, error.path) from None
+    for key, template in desk.templates.items():
+        if template.matter not in {None, *matters}:
+            raise _at(path, f"there is no matter {template.matter!r}", ("templates", key, "matter"))
+    return plain
 
 
 FILES = "system"
@@ -250,8 +250,8 @@ async def publish_folder(house: House, folder: Folder, by: str, reason: str) -> 
         entries += [("workflow", k, v) for k, v in folder.workflows.items()]
         entries += [("routing", "city", folder.routing), ("matters", "city", folder.matters)]
         entries += [("departments", "city", folder.departments)]
-        entries += [("desk", "city", folder.desk)] if folder.desk else []
         entries += [("scorecard", k, v) for k, v in folder.scorecards.items()]
+        entries += [("desk", "city", folder.desk)] if folder.desk else []
         for kind, key, given in entries:
             # of the catalogue others publish rulings only, and those are kept
             body = with_rulings(given, await stored.newest_body(tx, kind, key)) if kind == "routing" else given
