@@ -14,6 +14,7 @@ from service.api.docket_forms import MEETING_FORMS, MEETING_SCHEMAS, CloseStudy,
 from service.api.reviews import STEP, forms_of
 from service.api.schemas import Page, Problem
 from service.api.tickets import ABSENT, Limit
+from service.core.access import require
 from service.core.errors import Invalid, NotFound
 from service.usecases import meetings, studies
 
@@ -47,6 +48,7 @@ async def get_meetings(
 )
 async def plan_meeting(request: Request, house: HouseDep, actor: ActorDep) -> Response:
     """Plan a meeting; its agenda closes as workflows/docket.yaml says (Friday noon before), its chair is the tier's."""
+    require(actor, "meetings:write")
     body = await deps.read(request, NewMeeting)
     form = {**body.model_dump(mode="json"), "held_at": body.held_at}
     call = deps.call_of(request, "POST /v1/meetings", body.model_dump(mode="json"))
@@ -101,6 +103,7 @@ async def get_clusters(house: HouseDep, actor: ActorDep) -> Response:
 @router.post("/studies", status_code=201, openapi_extra=deps.documented(NewStudy))
 async def open_study(request: Request, house: HouseDep, actor: ActorDep) -> Response:
     """Open a study; matters join it when they are screened."""
+    require(actor, "studies:write")
     form = (await deps.read(request, NewStudy)).model_dump()
     call = deps.call_of(request, "POST /v1/studies", form)
     return deps.respond(await studies.open_study(house, actor, form, call))
@@ -114,6 +117,7 @@ async def get_study(study: str, house: HouseDep, actor: ActorDep) -> Response:
 @router.post("/studies/{study}/close", responses=STEP, openapi_extra=deps.documented(CloseStudy))
 async def close_study(request: Request, study: str, house: HouseDep, actor: ActorDep) -> Response:
     """With what came of it, once none of its matters is undecided."""
+    require(actor, "studies:write")
     body = await deps.read(request, CloseStudy)
     call = deps.call_of(request, f"POST /v1/studies/{study}/close", body.model_dump())
     return deps.respond(await studies.close(house, actor, deps.row_id(study), body.closing, call))

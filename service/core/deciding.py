@@ -123,7 +123,7 @@ def _postpone(draft: Draft, review: Review, form: Mapping[str, Any]) -> None:
     until_day = str(until or _last_day(draft, clock.due_at))
     draft.put("reviews", replace(review, postponed_to=until_day, meeting_id=None))
     draft.event(
-        "review.postponed", review=review.id, reason=review.decision_text, **({"to": str(until)} if until else {})
+        "review.postponed", review=review.id, reason=review.decision_text, **({"until": str(until)} if until else {})
     )
 
 

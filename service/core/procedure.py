@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from service.core.calendar import Budget, Measure
-from service.core.docket import Docket
+from service.core.docket import GATES, Docket
 from service.core.draft import Draft
 from service.core.errors import ActionNotPossible, Conflict, FieldError, Forbidden, Invalid
 from service.core.meetings import Attendee, Meeting
@@ -40,9 +40,7 @@ def needed_gates(review: Review, docket: Docket, resolution: Mapping[str, Any] |
         "favours": bool(_favours(measures, commitments)),
         "funds": any(c.get("resource") == "funds" for c in commitments) or "subsidy" in _favours(measures, commitments),
     }
-    why: dict[str, list[str]] = {
-        name: [need for need in gate.needed if is_so[need]] for name, gate in docket.gates.items()
-    }
+    why = {name: [str(need) for need in docket.gates[name].needed if is_so[need]] for name in GATES}
     return {name: needs for name, needs in why.items() if needs}
 
 
@@ -170,8 +168,8 @@ def missing_in_writing(draft: Draft, review: Review) -> list[Missing]:
             continue
         clock = next((c for c in draft.ticket.clocks if c.subject_id == opinion.id and c.open), None)
         if clock is not None and clock.due_at >= draft.now:
-            out.append({"what": "opinion", "department": opinion.department, "until": clock.due_at.astimezone(draft.env.calendar.zone).isoformat(),
-                        "settle": "give_opinion"})  # fmt: skip
+            until = clock.due_at.astimezone(draft.env.calendar.zone).isoformat()
+            out.append({"what": "opinion", "department": opinion.department, "until": until, "settle": "give_opinion"})
     return out
 
 
@@ -189,7 +187,8 @@ def check_decision(draft: Draft, review: Review, form: Mapping[str, Any], meetin
                 f"A matter of tier {tier} ({told.en} {told.zh}) is decided at a meeting, never in writing: schedule it.",
                 stage=review.state, actions=["schedule"], missing=[{"what": "meeting", "tier": tier, "settle": "schedule"}],
             )  # fmt: skip
-        missing = missing_in_writing(draft, review)
+        # a matter goes up or is put off without waiting for anybody
+        missing = missing_in_writing(draft, review) if form["decision"] not in {"postpone", "refer_up"} else []
     else:
         _check_sitting(meeting, review, tier, draft.now)
         units = competent_units(draft.ticket.lead, draft.ticket.opinions, review)

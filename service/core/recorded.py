@@ -175,7 +175,7 @@ def _review_form(
         return {"departments": data["departments"]}
     if name in {"postponed", "referred"}:
         decision = "postpone" if name == "postponed" else "refer_up"
-        return {"decision": decision, "text": "", "postponed_to": data.get("to")}
+        return {"decision": decision, "text": "", "postponed_to": data.get("until")}
     if name == "returned":
         return {"decision": "return", "reason": data.get("reason") or "-"}
     if name == "replied":

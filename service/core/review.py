@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Any
 
 from service.core.deciding import decide
-from service.core.docket import Docket
+from service.core.docket import GATES, Docket
 from service.core.draft import Draft, Env
 from service.core.effects import HANDLERS, end_clocks, start_clock
 from service.core.errors import ActionNotPossible, Conflict, Forbidden, Invalid, NotFound
@@ -127,7 +127,8 @@ def gates(review: Review, docket: Docket, ticket: Ticket) -> list[dict[str, Any]
     known = {"commitments": [{"resource": m.resource, "favour": m.favour} for m in resolved if m.resource or m.favour]}
     needed = needed_gates(review, docket, known)
     out = []
-    for name, gate in docket.gates.items():
+    for name in GATES:
+        gate = docket.gates[name]
         entry = dict(review.gates.get(name) or {})
         state = entry.pop("result", "open" if name in needed else "not_needed")
         titles = {"title": gate.title.zh, "title_en": gate.title.en}
