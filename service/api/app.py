@@ -27,8 +27,10 @@ from service.api import (
     deps,
     desk,
     diagrams,
+    docket_forms,
     errors,
     intake,
+    meetings,
     oversight,
     progress,
     queue,
@@ -108,7 +110,7 @@ def create_app(open_parts: Callable[[], Any], *, with_sandbox: bool) -> FastAPI:
     errors.install(app)
     for module in (
         intake, tickets, queue, desk, attachments, progress, supervision, callbacks, delegations,
-        reviews, reports, oversight, calendars, workflows, whatif, diagrams, timers, routing, admin,
+        reviews, meetings, reports, oversight, calendars, workflows, whatif, diagrams, timers, routing, admin,
     ):  # fmt: skip
         app.include_router(module.router)
     if with_sandbox:
@@ -134,7 +136,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         models = [
             m
-            for m in vars(schemas).values()
+            for m in [*vars(schemas).values(), *vars(docket_forms).values()]
             if isinstance(m, type) and issubclass(m, schemas.Body) and m is not schemas.Body
         ]
         modes: list[tuple[type[BaseModel], Any]] = [(m, "validation") for m in models]

@@ -19,6 +19,9 @@ OPERATIONS: dict[str, frozenset[Role]] = {
     "approvals:decide": frozenset({Role.HANDLER, Role.DISPATCHER, Role.SUPERVISOR}),
     "reviews:read": frozenset({Role.HANDLER, Role.DISPATCHER, Role.SUPERVISOR, Role.REVIEWER, Role.AUDITOR}),
     "reviews:act": frozenset({Role.HANDLER, Role.DISPATCHER, Role.REVIEWER, Role.SUPERVISOR}),
+    "meetings:write": frozenset({Role.REVIEWER}),
+    "studies:read": frozenset({Role.DISPATCHER, Role.SUPERVISOR, Role.REVIEWER, Role.AUDITOR}),
+    "studies:write": frozenset({Role.REVIEWER}),
     "reports:read": frozenset({Role.SUPERVISOR, Role.DISPATCHER, Role.REVIEWER, Role.AUDITOR, Role.HANDLER}),
     "supervision:read": frozenset(
         {Role.SUPERVISOR, Role.DISPATCHER, Role.REVIEWER, Role.AUDITOR, Role.HANDLER, Role.HOTLINE}

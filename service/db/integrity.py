@@ -34,6 +34,12 @@ REVEALS = """
     SELECT ticket_id, actor ->> 'subject' AS subject, coalesce(data ->> 'reason', '') AS reason
     FROM audit WHERE ticket_id = ANY($1::uuid[]) AND action = 'contact.revealed'
 """
+AGENDA = """
+    -- these tickets' matters on the agendas of meetings, by the ticket and by the review: one that names another is found
+    SELECT r.ticket_id AS owner, i.meeting_id, i.review_id, i.state, i.decision, i.decided_at, m.state AS meeting_state
+    FROM reviews r JOIN agenda_items i ON i.review_id = r.id JOIN meetings m ON m.id = i.meeting_id
+    WHERE r.ticket_id = ANY($1::uuid[])
+"""
 PUMP = """
     -- whether a pump is at work: one that was heard of lately and is not held back by its clock gate. Where no pump has
     -- ever written itself down nothing is known, and overdue timers count

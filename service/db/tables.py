@@ -145,11 +145,11 @@ class Client(SQLModel, table=True):
 
 
 class Definition(SQLModel, table=True):
-    """One immutable version of a workflow, calendar, routing catalogue, matter tree, department list, desk or scorecard."""
+    """One immutable version of a workflow, a calendar, the routing catalogue or another of the city's own rules."""
 
     __tablename__ = "definitions"
     __table_args__ = (
-        _one_of("kind", "workflow", "calendar", "routing", "matters", "departments", "desk", "scorecard"),
+        _one_of("kind", "workflow", "calendar", "routing", "matters", "departments", "desk", "scorecard", "docket"),
     )  # fmt: skip
     kind: str = Field(sa_column=Column(Text, primary_key=True))
     key: str = Field(sa_column=Column(Text, primary_key=True))
@@ -433,6 +433,29 @@ class ReviewRow(SQLModel, table=True):
     decided_by: str | None = _text(nullable=True)
     decided_at: datetime | None = _time(nullable=True)
     completed_at: datetime | None = _time(nullable=True)
+    asked: str = _text(default="")
+    tried: str = _text(default="")
+    options: list[str] = _texts()
+    signed_by: str = _text(default="")
+    history: dict[str, Any] = _json()
+    returns: int = _int(0, small=True)
+    returned_at: datetime | None = _time(nullable=True)
+    supplemented_at: datetime | None = _time(nullable=True)
+    study_id: str | None = _id(nullable=True)
+    meeting_id: str | None = _id(nullable=True)
+    major: bool = _bool()
+    confidentiality: str = _text(default="internal")
+    gates: dict[str, Any] = _json()
+    conditions: str = _text(default="")
+    votes: dict[str, Any] = _json()
+    dissents: list[dict[str, Any]] = _json("[]")
+    recused: list[dict[str, Any]] = _json("[]")
+    postponed_to: str | None = _text(nullable=True)
+    referred_to: str | None = _text(nullable=True)
+    issued_at: datetime | None = _time(nullable=True)
+    reply: str = _text(default="")
+    replied_at: datetime | None = _time(nullable=True)
+    replied_by: str | None = _text(nullable=True)
 
 
 class OpinionRow(SQLModel, table=True):
@@ -476,6 +499,128 @@ class MeasureRow(SQLModel, table=True):
     struck_off_at: datetime | None = _time(nullable=True)
     struck_off_by: str | None = _text(nullable=True)
     reason: str = _text(default="")
+    co_units: list[str] = _texts()
+    deliverable: str = _text(default="")
+    evidence_type: str = _text(default="")
+    resource: str | None = _text(nullable=True)
+    quantity: str = _text(default="")
+    favour: str | None = _text(nullable=True)
+    created_at: datetime | None = _time(nullable=True)
+    enterprise_opinion: dict[str, Any] = _json()
+
+
+class StudyRow(SQLModel, table=True):
+    """A thematic study (专题研究): one theme, many tickets."""
+
+    __tablename__ = "studies"
+    __table_args__ = (_one_of("state", "open", "closed"), Index(None, "matter"))
+    id: str = _pk()
+    number: str = Field(sa_column=Column(Text, nullable=False, unique=True))
+    theme: str = _text()
+    matter: str | None = _text(nullable=True)
+    reason: str = _text(default="")
+    state: str = _text()
+    opened_by: str = _text()
+    opened_at: datetime = _time()
+    closed_at: datetime | None = _time(nullable=True)
+    closing: str = _text(default="")
+
+
+class MeetingRow(SQLModel, table=True):
+    """One sitting at which matters are decided. Its own row lock is taken before those of the tickets on its agenda.
+
+    `departments`: the units that are invited; they see it.
+    """
+
+    __tablename__ = "meetings"
+    __table_args__ = (
+        _one_of("state", "planned", "held", "cancelled"),
+        CheckConstraint("tier BETWEEN 1 AND 3", name="tier"),
+        Index("ix_meetings_held_at", "held_at", "id"),
+    )
+    id: str = _pk()
+    number: str = Field(sa_column=Column(Text, nullable=False, unique=True))
+    tier: int = _int(small=True)
+    title: str = _text()
+    place: str = _text(default="")
+    state: str = _text()
+    departments: list[str] = _texts()
+    held_at: datetime = _time()
+    agenda_closes_at: datetime = _time()
+    extra_reason: str = _text(default="")
+    ended_at: datetime | None = _time(nullable=True)
+    adjournments: list[dict[str, Any]] = _json("[]")
+    created_by: str = _text()
+    created_at: datetime = _time()
+    updated_at: datetime = _time()
+    version: int = _int(1)
+
+
+class AttendeeRow(SQLModel, table=True):
+    """Somebody who is invited to a meeting. A unit sees and acknowledges its own; `recused`: the agenda items."""
+
+    __tablename__ = "attendees"
+    __table_args__ = (
+        _one_of("role", "chair", "recorder", "member", "observer", "enterprise"),
+        _one_of("state", "invited", "notified", "acknowledged", "present", "absent"),
+        Index(None, "meeting_id"),
+        Index(None, "department"),
+        Index(
+            "uq_attendees_chair",
+            "meeting_id",
+            unique=True,
+            postgresql_where=text("role = 'chair'"),
+        ),
+    )
+    id: str = _pk()
+    meeting_id: str = _id(references="meetings.id")
+    department: str | None = _text(nullable=True)
+    name: str = _text(default="")
+    title: str = _text(default="")
+    subject: str | None = _text(nullable=True)
+    role: str = _text()
+    state: str = _text()
+    substitute: str = _text(default="")
+    reason: str = _text(default="")
+    notified_at: datetime | None = _time(nullable=True)
+    acknowledged_at: datetime | None = _time(nullable=True)
+    acknowledged_by: str | None = _text(nullable=True)
+    attended_at: datetime | None = _time(nullable=True)
+    recused: list[dict[str, Any]] = _json("[]")
+
+
+class AgendaItemRow(SQLModel, table=True):
+    """A matter on a meeting's agenda, and what that meeting decided on it."""
+
+    __tablename__ = "agenda_items"
+    __table_args__ = (
+        _one_of("state", "listed", "decided", "postponed", "referred", "withdrawn"),
+        UniqueConstraint("meeting_id", "review_id"),
+        Index(None, "ticket_id"),
+        Index(None, "review_id"),
+    )
+    id: str = _pk()
+    meeting_id: str = _id(references="meetings.id")
+    ticket_id: str = _id(references="tickets.id")
+    review_id: str = _id(references="reviews.id")
+    position: int = _int(small=True)
+    state: str = _text()
+    added_at: datetime = _time()
+    added_by: str = _text()
+    late_ground: str = _text(default="")
+    papers: list[dict[str, Any]] = _json("[]")
+    heard: dict[str, Any] = _json()
+    decision: str | None = _text(nullable=True)
+    text: str = _text(default="")
+    conditions: str = _text(default="")
+    votes: dict[str, Any] = _json()
+    dissents: list[dict[str, Any]] = _json("[]")
+    recused: list[dict[str, Any]] = _json("[]")
+    postponed_to: str | None = _text(nullable=True)
+    referred_to: str | None = _text(nullable=True)
+    measures: list[str] = _texts()
+    decided_by: str | None = _text(nullable=True)
+    decided_at: datetime | None = _time(nullable=True)
 
 
 class EventRow(SQLModel, table=True):
@@ -871,7 +1016,7 @@ class SandboxClock(SQLModel, table=True):
 TICKET_TABLES = (
     "tickets", "assignments", "rounds", "clocks", "firings", "approvals", "reviews", "opinions", "measures", "events",
     "outbox", "notices", "workflow_migration_tickets", "routing_proposals", "open_tickets", "ticket_texts",
-    "attachments", "progress_links", "exemptions", "supervisions",
+    "attachments", "progress_links", "exemptions", "supervisions", "agenda_items",
 )  # fmt: skip
 """Tables that hold tickets' data. Each has row-level security forced (the policies stand in the migration that makes
 the table); a test reads the catalogue and fails for one that has not."""

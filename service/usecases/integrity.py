@@ -49,7 +49,8 @@ UNIQUE_KEYS: tuple[tuple[str, ...], ...] = (
 APPEND_ONLY = ("events", "firings", "audit")
 FORCED = ("tickets", "assignments", "clocks", "firings", "events", "outbox", "notices", "idempotency", "audit",
           "workflow_migration_tickets", "exemptions", "supervisions", "delegations", "open_tickets",
-          "ticket_texts", "attachments", "progress_links")  # fmt: skip
+          "ticket_texts", "attachments", "progress_links", "reviews", "opinions", "measures", "agenda_items", "meetings",
+          "attendees", "studies")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +174,7 @@ async def _read(house: House, tx: Tx, ids: list[str]) -> _Page:
     firings = _by(await tx.rows(stored.FIRINGS, ids), "owner")
     told = _by(await tx.rows(stored.TOLD, ids), "ticket_id")
     reveals = _by(await tx.rows(stored.REVEALS, ids), "ticket_id")
+    agenda = _by(await tx.rows(stored.AGENDA, ids), "owner")
     aside = await tx.rows(stored.ASIDE, ids)
     failed = frozenset(r["id"] for r in aside)
     await _load_versions(house, tx, [e for of in events.values() for e in of if e["type"] in REBOUND_TICKET])
@@ -187,6 +189,7 @@ async def _read(house: House, tx: Tx, ids: list[str]) -> _Page:
             told=[event_id for row in told[ticket_id] for event_id in row["events"]],
             reveals=[(r["subject"], r["reason"]) for r in reveals[ticket_id]],
             pump_at_work=at_work,
+            agenda=agenda[ticket_id],
             flows=house.workflows,
         )
         for ticket_id, found in _in_order(loaded, ids)
