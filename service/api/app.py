@@ -21,6 +21,7 @@ from service import clock
 from service.api import (
     admin,
     attachments,
+    board,
     calendars,
     callbacks,
     delegations,
@@ -31,6 +32,8 @@ from service.api import (
     errors,
     intake,
     meetings,
+    minutes,
+    minutes_forms,
     oversight,
     progress,
     queue,
@@ -110,7 +113,7 @@ def create_app(open_parts: Callable[[], Any], *, with_sandbox: bool) -> FastAPI:
     errors.install(app)
     for module in (
         intake, tickets, queue, desk, attachments, progress, supervision, callbacks, delegations,
-        reviews, meetings, reports, oversight, calendars, workflows, whatif, diagrams, timers, routing, admin,
+        board, reviews, meetings, minutes, reports, oversight, calendars, workflows, whatif, diagrams, timers, routing, admin,
     ):  # fmt: skip
         app.include_router(module.router)
     if with_sandbox:
@@ -136,7 +139,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         models = [
             m
-            for m in [*vars(schemas).values(), *vars(docket_forms).values()]
+            for m in [*vars(schemas).values(), *vars(docket_forms).values(), *vars(minutes_forms).values()]
             if isinstance(m, type) and issubclass(m, schemas.Body) and m is not schemas.Body
         ]
         modes: list[tuple[type[BaseModel], Any]] = [(m, "validation") for m in models]

@@ -35,6 +35,7 @@ KERNEL = frozenset(
         "review_opinion",
         "review_decision",
         "review_measure",
+        "review_minutes",
         "review_reply",
     }
 )

@@ -14,7 +14,8 @@ TIMERS = frozenset({"clock.fired", "clock.breached"})
 """Events that only timers make; a reader of histories leaves them out but for the last of a ticket."""
 _BY_PRODUCTS = frozenset(
     {"card.issued", "clock.rebound", "clock.breached_on_rebind", "ticket.reclassified", "ticket.rebound",
-     "review.completed", "review.supplemented", "review.gate", "review.scheduled", "contact.revealed", "enterprise.told"}
+     "review.completed", "review.supplemented", "review.gate", "review.scheduled", "review.minutes_corrected",
+     "contact.revealed", "enterprise.told"}
 )  # fmt: skip
 """What an act brings about, or what changes nothing; a rebinding is told to the act that it belongs to."""
 _REVIEW_STEPS: Mapping[str, str] = {

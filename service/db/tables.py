@@ -43,6 +43,13 @@ ASIDE = "next_fire_at IS NOT NULL AND (attempts > 0 OR crashes > 0)"
 """A timer that failed, or over which a worker died."""
 
 
+DOCKET = (
+    "name IN ('review_screen', 'review_opinion', 'review_decision', 'review_minutes', 'review_reply', 'review_measure')"
+    " AND state IN ('running', 'breached_running')"
+)
+"""What is due next on the docket: the board reads it for every open matter."""
+
+
 def _pk() -> Any:
     return Field(sa_column=Column(UUID(as_uuid=False), primary_key=True))
 
@@ -321,6 +328,7 @@ class ClockRow(SQLModel, table=True):
         Index("ix_clocks_aside", "next_fire_at", postgresql_where=text(ASIDE)),
         Index("ix_clocks_dead", "dead_at", postgresql_where=text("dead_at IS NOT NULL")),
         Index("ix_clocks_breached", "breached_at", "id", postgresql_where=text("breached_at IS NOT NULL")),
+        Index("ix_clocks_docket", "ticket_id", "due_at", postgresql_where=text(DOCKET)),
         Index("ix_clocks_provisional", "due_at", postgresql_where=text("provisional")),
         Index(None, "name", "due_at"),
         Index(None, "assignment_id"),
@@ -621,6 +629,127 @@ class AgendaItemRow(SQLModel, table=True):
     measures: list[str] = _texts()
     decided_by: str | None = _text(nullable=True)
     decided_at: datetime | None = _time(nullable=True)
+
+
+class MinutesRow(SQLModel, table=True):
+    """One document about a meeting: its minutes, or a correction of them (`corrects`). What it says is in its versions.
+
+    `sha256` is the hash of its last version. From `signed` on only the issue changes it, and then nothing (a trigger).
+    `departments`: the units it is sent to.
+    """
+
+    __tablename__ = "minutes"
+    __table_args__ = (
+        _one_of("state", "draft", "checked", "signed", "issued"),
+        CheckConstraint("(state = 'issued') = (number IS NOT NULL)", name="numbered"),
+        UniqueConstraint("series", "year", "serial"),
+        Index(None, "meeting_id"),
+        Index("uq_minutes_unfinished", "meeting_id", unique=True, postgresql_where=text("state <> 'issued'")),
+    )
+    id: str = _pk()
+    meeting_id: str = _id(references="meetings.id")
+    state: str = _text()
+    corrects: str | None = _id(nullable=True, references="minutes.id")
+    series: str = _text()
+    year: int | None = _int(small=True, nullable=True)
+    serial: int | None = _int(nullable=True)
+    number: str | None = _text(nullable=True)
+    departments: list[str] = _texts()
+    version: int = _int()
+    sha256: str = _text()
+    created_at: datetime = _time()
+    updated_at: datetime = _time()
+    signed_at: datetime | None = _time(nullable=True)
+    issued_at: datetime | None = _time(nullable=True)
+
+
+class MinutesVersionRow(SQLModel, table=True):
+    """What a step wrote. Append-only; each holds the hash of the one before."""
+
+    __tablename__ = "minutes_versions"
+    __table_args__ = (_one_of("step", "draft", "check", "sign", "issue"),)
+    minutes_id: str = Field(sa_column=Column(UUID(as_uuid=False), ForeignKey("minutes.id"), primary_key=True))
+    version: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    step: str = _text()
+    body: dict[str, Any] = _json()
+    by: dict[str, Any] = _json()
+    at: datetime = _time()
+    prev: str = _text()
+    sha256: str = _text()
+
+
+class MinutesSeriesRow(SQLModel, table=True):
+    """The last number of a series in a year, and the hash of the document that has it: the lock that keeps out gaps."""
+
+    __tablename__ = "minutes_series"
+    series: str = Field(sa_column=Column(Text, primary_key=True))
+    year: int = Field(sa_column=Column(SmallInteger, primary_key=True, autoincrement=False))
+    last: int = _int(0)
+    sha256: str = _text(default="")
+
+
+class PrecedentRow(SQLModel, table=True):
+    """A decision that was issued, to be found again. It decides nothing by itself."""
+
+    __tablename__ = "precedents"
+    __table_args__ = (
+        _one_of("state", "valid", "withdrawn", "superseded"),
+        UniqueConstraint("minutes_id", "review_id"),
+        Index(None, "review_id"),
+        Index(None, "ticket_id"),
+        Index("ix_precedents_matter", "matter", "id"),
+        Index("ix_precedents_newest", "issued_on", "id"),
+    )
+    id: str = _pk()
+    minutes_id: str = _id(references="minutes.id")
+    review_id: str = _id(references="reviews.id")
+    ticket_id: str = _id(references="tickets.id")
+    number: str = _text()
+    kind: str = _text()
+    matter: str | None = _text(nullable=True)
+    subject: str = _text()
+    asked: str = _text(default="")
+    decision: str = _text()
+    text: str = _text()
+    conditions: str = _text(default="")
+    legal_grounds: list[str] = _texts()
+    departments: list[str] = _texts()
+    issued_on: str = _text()
+    valid_until: str | None = _text(nullable=True)
+    state: str = _text(default="valid")
+    reason: str = _text(default="")
+    changed_by: str | None = _text(nullable=True)
+    changed_at: datetime | None = _time(nullable=True)
+
+
+class PrecedentGramRow(SQLModel, table=True):
+    """Which precedents have a pair of characters, and how often: the index of the search."""
+
+    __tablename__ = "precedent_grams"
+    gram: str = Field(sa_column=Column(Text, primary_key=True))
+    precedent_id: str = Field(sa_column=Column(UUID(as_uuid=False), ForeignKey("precedents.id"), primary_key=True))
+
+
+class PrecedentProposalRow(SQLModel, table=True):
+    """A change of a rule or of the dispatch catalogue that a precedent suggests; somebody else decides."""
+
+    __tablename__ = "precedent_proposals"
+    __table_args__ = (
+        _one_of("kind", "rule", "catalogue"),
+        _one_of("state", "open", "accepted", "refused"),
+        Index(None, "precedent_id"),
+    )
+    id: str = _pk()
+    precedent_id: str = _id(references="precedents.id")
+    kind: str = _text()
+    target: str = _text()
+    text: str = _text()
+    state: str = _text(default="open")
+    proposed_by: str = _text()
+    proposed_at: datetime = _time()
+    decided_by: str | None = _text(nullable=True)
+    decided_at: datetime | None = _time(nullable=True)
+    decision_reason: str = _text(default="")
 
 
 class EventRow(SQLModel, table=True):
@@ -1016,7 +1145,7 @@ class SandboxClock(SQLModel, table=True):
 TICKET_TABLES = (
     "tickets", "assignments", "rounds", "clocks", "firings", "approvals", "reviews", "opinions", "measures", "events",
     "outbox", "notices", "workflow_migration_tickets", "routing_proposals", "open_tickets", "ticket_texts",
-    "attachments", "progress_links", "exemptions", "supervisions", "agenda_items",
+    "attachments", "progress_links", "exemptions", "supervisions", "agenda_items", "precedents",
 )  # fmt: skip
 """Tables that hold tickets' data. Each has row-level security forced (the policies stand in the migration that makes
 the table); a test reads the catalogue and fails for one that has not."""
