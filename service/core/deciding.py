@@ -81,6 +81,8 @@ def _resolve(draft: Draft, review: Review, form: Mapping[str, Any]) -> None:
     review = replace(review, state="decided", clock_effect=effect, referred_to=form.get("referred_to"))
     draft.put("reviews", review)
     take(draft, "decided")
+    if review.meeting_id is not None and "review_minutes" in draft.env.workflow.clocks:
+        start_clock(draft, "review_minutes", anchor=draft.now, subject_id=review.id)
     for where, items in (("measures", measures), ("commitments", commitments)):
         for n, item in enumerate(items):
             create_measure(draft, review, item, f"/{where}/{n}")

@@ -72,6 +72,14 @@ class MeasureRules(_Doc):
     evidence: list[Name] = Field(min_length=1)
 
 
+class MinutesHead(_Doc):
+    """Whose minutes a tier's are: the red mark, the office that issues them, the series whose numbers they take."""
+
+    mark: str = Field(min_length=1, max_length=40)
+    office: str = Field(min_length=1, max_length=40)
+    series: Name
+
+
 class Docket(_Doc):
     """The rules of the docket, compiled."""
 
@@ -83,11 +91,14 @@ class Docket(_Doc):
     gates: dict[Name, Gate]
     meeting: MeetingRules
     measures: MeasureRules
+    minutes: dict[Annotated[int, Field(ge=1, le=3)], MinutesHead]
 
     @model_validator(mode="after")
     def _whole(self) -> Docket:
         if sorted(self.tiers) != [1, 2, 3]:
             raise ValueError("there are three tiers: 1, 2 and 3")
+        if sorted(self.minutes) != [1, 2, 3]:
+            raise ValueError("the minutes of each tier, 1, 2 and 3, have a head")
         if set(self.gates) != set(GATES):
             raise ValueError(f"the gates are: {', '.join(GATES)}")
         if "manual" not in self.criteria:

@@ -136,10 +136,11 @@ def gates(review: Review, docket: Docket, ticket: Ticket) -> list[dict[str, Any]
     return out
 
 
-def issued(ticket: Ticket, review_id: str, number: str, env: Env) -> Decision:
+def issued(ticket: Ticket, review_id: str, number: str, env: Env, sealed: Mapping[str, str] | None = None) -> Decision:
     """The minutes that hold this matter's resolution were issued: from here the reply to the enterprise is due (T12).
 
-    Issued again (a correction is a document of its own) changes nothing.
+    `sealed`: id and hash of the document, which the history keeps. Issued again (a correction is a document of its own)
+    is noted and changes nothing.
     """
     draft = Draft(ticket, env)
     catch_up(draft, env.now)
@@ -154,7 +155,10 @@ def issued(ticket: Ticket, review_id: str, number: str, env: Env) -> Decision:
         draft.put("reviews", replace(review, issued_at=draft.now))
         if draft.ticket.open and review.replied_at is None and "review_reply" in env.workflow.clocks:
             start_clock(draft, "review_reply", anchor=draft.now, subject_id=review.id)
-        draft.event("review.minutes_issued", review=review.id, minutes=number)
+        end_clocks(draft, [c for c in draft.open_clocks("review_minutes") if c.subject_id == review.id], "issued")
+        draft.event("review.minutes_issued", review=review.id, minutes=number, **(sealed or {}))
+    elif sealed is not None:
+        draft.event("review.minutes_corrected", review=review.id, minutes=number, **sealed)
     return draft.finish()
 
 

@@ -251,11 +251,14 @@ async def act_on_measure(
     return await once(house, actor, call, work)
 
 
-async def minutes_issued(house: House, tx: Tx, meeting_id: str, number: str) -> list[Ticket]:
+async def minutes_issued(
+    house: House, tx: Tx, meeting_id: str, number: str, sealed: Mapping[str, str] | None = None
+) -> list[Ticket]:
     """Called by whoever issues a meeting's minutes, in the transaction that does, with the meeting's row locked.
 
     Each matter that the meeting decided gets its date of issue, and its reply to the enterprise becomes due (clock
-    `review_reply`). Matters postponed, referred up or withdrawn are passed over. Gives the tickets as they are then.
+    `review_reply`). Matters postponed, referred up or withdrawn are passed over. `sealed`: id and hash of the document,
+    for the tickets' histories. Gives the tickets as they are then.
     """
     out = []
     for ticket_id, review_id in await stored.tickets_of(tx, meeting_id):
@@ -264,13 +267,13 @@ async def minutes_issued(house: House, tx: Tx, meeting_id: str, number: str) -> 
         review = next(r for r in ticket.reviews if r.id == review_id)
         if review.meeting_id != meeting_id or review.state not in {"decided", "completed"}:
             continue
-        _, after = await decide_and_save(house, tx, ticket_id, partial(_issued, review_id, number))
+        _, after = await decide_and_save(house, tx, ticket_id, partial(_issued, review_id, number, sealed))
         out.append(after)
     return out
 
 
-def _issued(review_id: str, number: str, ticket: Ticket, env: Env) -> Decision:
-    return rules.issued(ticket, review_id, number, env)
+def _issued(review_id: str, number: str, sealed: Mapping[str, str] | None, ticket: Ticket, env: Env) -> Decision:
+    return rules.issued(ticket, review_id, number, env, sealed)
 
 
 # --- showing ---------------------------------------------------------------------------------------------------------
