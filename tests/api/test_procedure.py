@@ -477,6 +477,8 @@ async def test_the_agenda_closes_on_friday_noon_and_later_needs_the_chairs_groun
     closed = await do(city, "/v1/meetings", CENTRE, 422, tier=2, held_at=tomorrow)
     assert closed["errors"][0]["pointer"] == "/held_at"
     await do(city, "/v1/meetings", CENTRE, 422, tier=2, held_at=tomorrow, extra=True)
+    far = await do(city, "/v1/meetings", CENTRE, 422, tier=2, held_at="2099-12-20T10:00:00+08:00")
+    assert far["errors"][0]["pointer"] == "/held_at", "beyond the calendar's horizon"
     next_week = (now + timedelta(days=8)).isoformat()
     meeting = (await do(city, "/v1/meetings", CENTRE, 201, tier=2, held_at=next_week))["id"]
     await city.advance(advance_to=(now + timedelta(days=4)).replace(hour=12, minute=0, second=1).isoformat())
