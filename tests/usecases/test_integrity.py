@@ -20,6 +20,7 @@ from service.db.session import connect_arguments
 from service.integrations.identity_provider import BuiltinIssuer
 from service.usecases import clocks, integrity
 from service.usecases.integrity import Report
+from tests.api.sittings import issued, sat
 from tests.conftest import UNROUTED, City, cloned_database, opened_city, opened_house, request_body
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,6 +87,9 @@ async def supervised(city: City, t: str) -> None:
 async def live(city: City) -> dict[str, str]:
     """Weeks of a city: every way a ticket goes. What it is -> its number."""
     made: dict[str, str] = {}
+    meeting, review = await sat(city, "一家开过会的公司")
+    await issued(city, meeting)
+    made["decided at a meeting"] = (await city.get(f"/v1/reviews/{review}", "reviewer")).json()["ticket"]["id"]
     made["answered"] = t = await accepted(city)
     await city.act(t, "log_contact", TAX, reached=True)
     await city.post(f"/v1/tickets/{t}/contact/reveal", {"reason": "回拨"}, TAX)
@@ -215,7 +219,7 @@ async def test_a_city_that_has_lived_for_weeks_offends_nothing_and_every_rule_ha
     assert report.tickets == len(town.numbers) + 2, "one with a key and one that was split off besides"
     assert (report.set_aside, report.dead, report.pump_at_work) == (0, 0, True)
     looked = {f.code: f.looked for f in report.findings}
-    assert set(looked) == {*(rule.code for rule in RULES), "I11", "schema", "texts", "queue", "beside"}
+    assert set(looked) == {*(rule.code for rule in RULES), "I11", "M1", "schema", "texts", "queue", "beside"}
     assert {f"I{n}" for n in range(1, 15)} <= set(looked)
     assert [code for code, n in looked.items() if n == 0] == []
     assert json.loads(json.dumps(report.as_dict()))["offending"] == 0
