@@ -15,6 +15,7 @@ from opencc import OpenCC
 from service.core.calendar import Calendar
 from service.core.definitions import ClockDef, Workflow, compile_workflow
 from service.core.desk import Desk, parse_desk
+from service.core.docket import Docket, parse_docket
 from service.core.draft import Env
 from service.core.errors import NotFound
 from service.core.model import SYSTEM, Clock, Ticket
@@ -46,6 +47,8 @@ class Catalog:
     department_codes: frozenset[str]
     matter_codes: frozenset[str]
     desk: Desk = field(default_factory=Desk)
+    docket: Docket | None = None
+    """The docket's rules; None until they are published."""
 
     @property
     def routing_version(self) -> int:
@@ -91,6 +94,13 @@ class House:
     def missing_years(self, now: datetime) -> dict[str, int]:
         """Calendar -> the year whose notice is missing and by now is an alarm."""
         return self.rules.policies.missing_years(now.astimezone(self.zone).date())
+
+    @property
+    def docket(self) -> Docket:
+        """The rules of one matter, one discussion."""
+        if self.rules.docket is None:
+            raise NotFound("The docket's rules are not published yet; run `python3 -m service migrate`.")
+        return self.rules.docket
 
     async def refresh(self) -> None:
         """Load what was published since; called at start and every few seconds by the processes that run on."""
@@ -163,6 +173,7 @@ class House:
             calendars=self._calendars,
             matters=rules.matter_codes,
             policies=rules.policies,
+            docket=rules.docket,
         )
 
 
@@ -207,6 +218,7 @@ def compile_catalog(
         department_codes=frozenset(listed),
         matter_codes=frozenset(matters),
         desk=parse_desk(by_kind["desk"]["city"][1]) if "desk" in by_kind else Desk(),
+        docket=parse_docket(by_kind["docket"]["city"][1]) if "docket" in by_kind else None,
     )
 
 
