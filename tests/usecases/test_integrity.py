@@ -367,7 +367,10 @@ async def test_a_damage_is_named_by_its_rule_and_its_ticket_and_by_no_other(town
     code, which, statements = DAMAGES[what]
     number = town.numbers[which]
     await town.run(*(sql.replace("{{", "{").replace("}}", "}").replace("{n}", number) for sql in statements))
-    assert offenders(await town.check()) == {code: {number}}
+    found = offenders(await town.check())
+    # what the queue shows of a ticket is a copy: it tells of a damaged original too
+    assert found.pop("queue", {number}) == {number}
+    assert found == {code: {number}}
 
 
 def test_every_rule_of_a_ticket_has_a_damage_that_only_it_finds() -> None:
