@@ -38,6 +38,12 @@ class Settings(BaseSettings):
     builtin_issuer: bool = Field(True, description="0 refuses tokens of the built-in issuer")
     webhook_url: str = Field("", description="receiver of events (Standard Webhooks); empty: events are only kept")
     webhook_secret: SecretStr = Field(SecretStr(""), description="whsec_… shared with the receiver")
+    attachments_url: str = Field("", description="where attachments lie: file:///folder, s3://bucket/prefix; "
+                                 "empty: a folder beside the data")  # fmt: skip
+    attachments_endpoint: str = Field("", description="address of an S3-compatible store that is not Amazon's")
+    attachments_region: str = Field("", description="its region, where it has one")
+    attachments_access_key: str = Field("", description="who writes there")
+    attachments_secret_key: SecretStr = Field(SecretStr(""), description="with what secret")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="how much is logged")
 
     @field_validator("zone")

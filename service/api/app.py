@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,9 +20,13 @@ from pydantic.json_schema import models_json_schema
 from service import clock
 from service.api import (
     admin,
+    attachments,
     board,
     calendars,
+    callbacks,
+    delegations,
     deps,
+    desk,
     diagrams,
     docket_forms,
     errors,
@@ -29,12 +34,15 @@ from service.api import (
     meetings,
     minutes,
     minutes_forms,
+    oversight,
+    progress,
     queue,
     reports,
     reviews,
     routing,
     sandbox,
     schemas,
+    supervision,
     tickets,
     timers,
     whatif,
@@ -48,6 +56,7 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 MAX_QUERY_BYTES = 8192
+MAX_UPLOAD_BYTES = 2**33
 REFRESH_SECONDS = 3.0
 SECONDS = Histogram("jieban_request_seconds", "Time to answer", ["method", "status"])
 REQUESTS = Counter("jieban_requests_total", "Requests answered", ["method", "status"])
@@ -103,8 +112,8 @@ def create_app(open_parts: Callable[[], Any], *, with_sandbox: bool) -> FastAPI:
     )
     errors.install(app)
     for module in (
-        intake, tickets, queue, board, reviews, meetings, minutes, reports, calendars, workflows, whatif, diagrams, timers,
-        routing, admin,
+        intake, tickets, queue, desk, attachments, progress, supervision, callbacks, delegations,
+        board, reviews, meetings, minutes, reports, oversight, calendars, workflows, whatif, diagrams, timers, routing, admin,
     ):  # fmt: skip
         app.include_router(module.router)
     if with_sandbox:
@@ -196,7 +205,7 @@ class Guard:
             if refused is not None:
                 await refused(scope, receive, observed)
             else:
-                await self.app(scope, _limited(receive), observed)
+                await self.app(scope, _limited(receive, _limit_of(scope)), observed)
         except _TooLarge:
             await _too_large()(scope, receive, observed)
         finally:
@@ -224,7 +233,7 @@ def _refusal(scope: Scope) -> Any | None:
             414, "too-large", "The address is too long", f"The query limit is {MAX_QUERY_BYTES} bytes."
         )
     for name, value in scope["headers"]:
-        if name == b"content-length" and value.isdigit() and int(value) > deps.MAX_BODY_BYTES:
+        if name == b"content-length" and value.isdigit() and int(value) > _limit_of(scope):
             return _too_large()
         if name == b"content-encoding" and value.strip().lower() not in {b"", b"identity"}:
             return errors.problem(
@@ -233,14 +242,22 @@ def _refusal(scope: Scope) -> Any | None:
     return None
 
 
-def _limited(receive: Receive) -> Receive:
+_UPLOAD = re.compile(r"/v1/tickets/[^/]+/attachments")
+
+
+def _limit_of(scope: Scope) -> int:
+    """Bytes that a body may have. Of a file the use case knows better, and counts what comes."""
+    return MAX_UPLOAD_BYTES if scope["method"] == "POST" and _UPLOAD.fullmatch(scope["path"]) else deps.MAX_BODY_BYTES
+
+
+def _limited(receive: Receive, limit: int) -> Receive:
     seen = 0
 
     async def counted() -> MutableMapping[str, Any]:
         nonlocal seen
         message = await receive()
         seen += len(message.get("body", b""))
-        if seen > deps.MAX_BODY_BYTES:
+        if seen > limit:
             raise _TooLarge
         return message
 

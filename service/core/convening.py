@@ -32,6 +32,9 @@ ACTIONS: Mapping[str, tuple[frozenset[Role], str, str]] = {
 """Action -> roles and titles. All are done while the meeting is planned."""
 
 
+FARTHEST = timedelta(days=731)
+
+
 @dataclass(frozen=True, slots=True)
 class Sitting:
     """What an act on a meeting may look at."""
@@ -50,6 +53,8 @@ def planned(form: Mapping[str, Any], number: str, at: Sitting) -> Meeting:
     Raises Invalid where the agenda of that date closed already: choose a later date, or an extra meeting with its reason.
     """
     held_at, tier = form["held_at"], at.docket.tiers[form["tier"]]
+    if abs(held_at - at.now) > FARTHEST:
+        raise Invalid.field("/held_at", "expected a time within two years")
     closes, reason = at.docket.agenda_closes_at(held_at, at.calendar), ""
     if form.get("extra"):
         reason = str(form.get("reason") or "")
@@ -227,8 +232,8 @@ def _hear(meeting: Meeting, form: Mapping[str, Any], at: Sitting) -> Meeting:
 def _adjourn(meeting: Meeting, form: Mapping[str, Any], at: Sitting) -> Meeting:
     """To another date, with who was missing; everybody is told and attends anew."""
     held_at = form["held_at"]
-    if held_at <= at.now:
-        raise Invalid.field("/held_at", "expected a time that is still to come")
+    if not at.now < held_at <= at.now + FARTHEST:
+        raise Invalid.field("/held_at", "expected a time that is still to come, within two years")
     absent = [
         a.department or a.title for a in meeting.attendees if a.role in {"chair", "member"} and a.state != "present"
     ]

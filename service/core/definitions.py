@@ -509,8 +509,9 @@ _WORDS = {
     "assign_lead": ("form", "routed", "again"),
     "card": ("yellow", "red", "slip"),
     "rebind": ("fitting", "newest"),
+    "sign_off": ("accepted", "sent_back"),
 }
-_NAMED = frozenset({"count", "record", "outcome", "end_leg", "propose_review"})
+_NAMED = frozenset({"count", "record", "outcome", "end_leg", "propose_review", "leave_out", "tell_enterprise"})
 _TARGETS = ("department", *(role.value for role in Role if role is not Role.SYSTEM))
 
 
@@ -617,6 +618,7 @@ EFFECTS = frozenset(
         "excuse",
         "extend",
         "hold",
+        "leave_out",
         "meet",
         "new_round",
         "notify",
@@ -632,8 +634,11 @@ EFFECTS = frozenset(
         "request",
         "resume",
         "settle",
+        "sign_off",
         "start",
         "submit_leg",
+        "substitute",
+        "tell_enterprise",
         "withdraw_open",
     }
 )

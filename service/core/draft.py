@@ -18,6 +18,7 @@ from service.core.model import (
     Clock,
     Decision,
     Event,
+    Exemption,
     Firing,
     Notice,
     Ticket,
@@ -36,6 +37,9 @@ COUNTERS = (
     "callback_attempts",
     "urges",
     "reopenings",
+    "attempts_today",
+    "yellow_cards",
+    "red_cards",
 )
 
 
@@ -92,6 +96,7 @@ class Draft:
         self.events: list[Event] = []
         self.firings: list[Firing] = []
         self.notices: list[Notice] = []
+        self.exemptions: list[Exemption] = []
         self.changes: dict[str, list[str]] = {}
 
     # -- writing ---------------------------------------------------------------------------------------------
@@ -197,7 +202,11 @@ class Draft:
                 "department": leg.department if leg else "",
             },
             "legs": self._co_handlers(),
-            "counters": {**dict.fromkeys((*COUNTERS, *self.env.workflow.counters), 0), **ticket.counters},
+            "counters": {
+                **dict.fromkeys((*COUNTERS, *self.env.workflow.counters), 0),
+                **ticket.counters,
+                "attempts_today": int(self.attempted_today()),
+            },
             "pending": {kind: kind in pending for kind in self.env.workflow.approvals},
             "clocks": {
                 name: {"open": c.open, "state": str(c.state), "breached": c.breached_at is not None}
@@ -205,6 +214,13 @@ class Draft:
             },
             "review": {"open": ticket.open_review() is not None},
         }
+
+    def today(self) -> str:
+        return self.env.calendar.local_date(self.now).isoformat()
+
+    def attempted_today(self) -> bool:
+        """Whether a callback that reached nobody was tried on this day already: only one a day counts."""
+        return self.ticket.facts.get("attempted_on") == self.today()
 
     def _co_handlers(self) -> dict[str, int]:
         """How the co-handlers stand: those at work, those who replied, are late, or are still waited for."""
@@ -224,5 +240,10 @@ class Draft:
             owners = [code for m in ticket.measures if m.open for code in (m.department, *m.co_units)]
             changes["visible_to"] = tuple(sorted({*legs, *asked, *owners}))
         return Decision(
-            self.before, evolve(ticket, **changes), tuple(self.events), tuple(self.firings), tuple(self.notices)
+            self.before,
+            evolve(ticket, **changes),
+            tuple(self.events),
+            tuple(self.firings),
+            tuple(self.notices),
+            tuple(self.exemptions),
         )

@@ -30,6 +30,7 @@ from service.core.workflow import catch_up
 KERNEL = frozenset(
     {
         "pause_cap",
+        "planned_until",
         "review_screen",
         "review_opinion",
         "review_decision",

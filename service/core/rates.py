@@ -105,16 +105,20 @@ def value(numerator: int, denominator: int) -> float | None:
     return (numerator * 10_000 // denominator) / 10_000
 
 
-def figures(counts: Mapping[str, tuple[int, int]], link: Callable[[str], str]) -> dict[str, dict[str, Any]]:
-    """(numerator, denominator) by name -> the report's figures, all of them; `link` gives where a figure is listed."""
+def figures(counts: Mapping[str, tuple[int, int, int]], link: Callable[[str], str]) -> dict[str, dict[str, Any]]:
+    """(numerator, denominator, excluded) by name -> the report's figures, all of them; `link` gives where one is listed.
+
+    `excluded`: what an exemption keeps out of both sides of a rate.
+    """
     out: dict[str, dict[str, Any]] = {}
     for name in NAMES:
-        numerator, denominator = counts.get(name, (0, 0))
+        numerator, denominator, excluded = counts.get(name, (0, 0, 0))
         counted = name in RATE_NAMES
         out[name] = {
             "numerator": numerator,
             "denominator": denominator if counted else None,
             "value": value(numerator, denominator) if counted else None,
+            "excluded": excluded if counted else None,
             "tickets": link(name),
         }
     return out

@@ -15,7 +15,7 @@ TIMERS = frozenset({"clock.fired", "clock.breached"})
 _BY_PRODUCTS = frozenset(
     {"card.issued", "clock.rebound", "clock.breached_on_rebind", "ticket.reclassified", "ticket.rebound",
      "review.completed", "review.supplemented", "review.gate", "review.scheduled", "review.minutes_corrected",
-     "contact.revealed"}
+     "contact.revealed", "enterprise.told"}
 )  # fmt: skip
 """What an act brings about, or what changes nothing; a rebinding is told to the act that it belongs to."""
 _REVIEW_STEPS: Mapping[str, str] = {
@@ -27,6 +27,8 @@ _MEASURE_STEPS: Mapping[str, str] = {
     "reported": "report", "evidence_submitted": "submit_evidence", "struck_off": "strike_off", "waived": "strike_off",
     "rescheduled": "reschedule",
 }  # fmt: skip
+_BESIDE = frozenset({"supervision", "exemption"})
+"""Kinds of events that move neither stage nor clock."""
 _MOVING = frozenset({"accepted", "refused", "decided", "withdrawn", "struck_off", "waived"})
 """Steps of a review that may send the ticket elsewhere."""
 _JOINED = frozenset({"ticket.absorbed"})
@@ -97,7 +99,7 @@ class Reader:
                 bound_to = (data["after"]["key"], data["after"]["version"])
             if kind == "clock" and data.get("kind") == "calendar":
                 self._recounted(steps, at, data["after"]["calendar"])
-            if type_ in _BY_PRODUCTS or (type_ == "review.proposed" and self._belongs(entries, n)):
+            if type_ in _BY_PRODUCTS or kind in _BESIDE or (type_ == "review.proposed" and self._belongs(entries, n)):
                 continue
             who = self._actor(actor)
             if kind == "ticket":

@@ -34,6 +34,12 @@ REVEALS = """
     SELECT ticket_id, actor ->> 'subject' AS subject, coalesce(data ->> 'reason', '') AS reason
     FROM audit WHERE ticket_id = ANY($1::uuid[]) AND action = 'contact.revealed'
 """
+AGENDA = """
+    -- these tickets' matters on the agendas of meetings, by the ticket and by the review: one that names another is found
+    SELECT r.ticket_id AS owner, i.meeting_id, i.review_id, i.state, i.decision, i.decided_at, m.state AS meeting_state
+    FROM reviews r JOIN agenda_items i ON i.review_id = r.id JOIN meetings m ON m.id = i.meeting_id
+    WHERE r.ticket_id = ANY($1::uuid[])
+"""
 PUMP = """
     -- whether a pump is at work: one that was heard of lately and is not held back by its clock gate. Where no pump has
     -- ever written itself down nothing is known, and overdue timers count
@@ -64,6 +70,22 @@ TRIGGERS = """
     SELECT c.relname AS table_name, t.tgname AS name
     FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
     WHERE NOT t.tgisinternal AND t.tgenabled <> 'D' AND c.relnamespace = 'public'::regnamespace
+"""
+TEXTS = """
+    -- tickets that a search would miss, or show to others than may see them
+    SELECT t.number, x.ticket_id IS NULL AS missing FROM tickets t LEFT JOIN ticket_texts x ON x.ticket_id = t.id
+    WHERE t.id <= $1 AND (x.ticket_id IS NULL OR x.visible_to <> t.visible_to)
+"""
+QUEUED = """
+    -- tickets that stand in the queue and should not, that are missing there, or stand there otherwise than they are
+    SELECT coalesce(t.id, q.ticket_id) AS id, coalesce(t.number, q.ticket_id::text) AS number
+    FROM (SELECT * FROM tickets WHERE phase <> 'closed' AND id <= $1) t
+    FULL JOIN (SELECT * FROM open_tickets WHERE ticket_id <= $1) q ON q.ticket_id = t.id
+    WHERE t.id IS NULL OR q.ticket_id IS NULL OR q.due <> coalesce(t.next_due_at, 'infinity')
+       OR q.visible_to <> t.visible_to OR q.phase <> t.phase OR q.urgency <> t.urgency OR q.domain <> t.domain
+       OR q.matter IS DISTINCT FROM t.matter
+       OR q.departments <> ARRAY(SELECT a.department FROM assignments a
+                                 WHERE a.ticket_id = t.id AND a.ended_at IS NULL ORDER BY a.id)
 """
 FORCED = """
     -- tables that show a department its own rows only
@@ -108,3 +130,29 @@ async def constraints(tx: Tx) -> tuple[set[tuple[str, ...]], set[tuple[str, str]
     unique = {(r["table_name"], *r["columns"]) for r in await tx.rows(UNIQUE)}
     triggers = {(r["table_name"], r["name"]) for r in await tx.rows(TRIGGERS)}
     return unique, triggers, {r["table_name"] for r in await tx.rows(FORCED)}
+
+
+BESIDE = """
+    -- acts of supervision and exemptions whose history does not tell of them as they stand, and events of none
+    WITH told AS (
+        SELECT e.ticket_id, e.type, coalesce(e.data ->> 'supervision', e.data ->> 'exemption') AS subject FROM events e
+        WHERE split_part(e.type, '.', 1) IN ('supervision', 'exemption')),
+    due AS (
+        SELECT s.ticket_id, s.id::text AS subject, unnest(ARRAY['supervision.issued',
+               CASE WHEN s.answered_at IS NOT NULL THEN 'supervision.answered' END,
+               CASE WHEN s.state = 'lifted' THEN 'supervision.lifted' END]) AS type FROM supervisions s
+        UNION ALL
+        SELECT x.ticket_id, x.id::text, unnest(ARRAY[
+               -- a third party's decision on a dispute leaves a rating out without anybody asking for it
+               CASE WHEN x.decided_at IS DISTINCT FROM x.requested_at THEN 'exemption.requested' END,
+               CASE WHEN x.decided_at <> x.requested_at THEN CASE x.state WHEN 'denied' THEN 'exemption.denied'
+                                                                     ELSE 'exemption.approved' END END,
+               CASE WHEN x.state = 'revoked' THEN 'exemption.revoked' END]) FROM exemptions x)
+    SELECT t.number, coalesce(d.type, e.type) AS type, e.type IS NULL AS untold
+    FROM (SELECT * FROM due WHERE type IS NOT NULL) d
+    FULL JOIN told e ON e.ticket_id = d.ticket_id AND e.subject = d.subject AND e.type = d.type
+    JOIN tickets t ON t.id = coalesce(d.ticket_id, e.ticket_id)
+    WHERE d.type IS NULL OR e.type IS NULL
+    ORDER BY 1, 2
+"""
+HOW_MANY_BESIDE = "SELECT (SELECT count(*) FROM supervisions) + (SELECT count(*) FROM exemptions)"

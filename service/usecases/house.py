@@ -14,6 +14,7 @@ from opencc import OpenCC
 
 from service.core.calendar import Calendar
 from service.core.definitions import ClockDef, Workflow, compile_workflow
+from service.core.desk import Desk, parse_desk
 from service.core.docket import Docket, parse_docket
 from service.core.draft import Env
 from service.core.errors import NotFound
@@ -23,6 +24,7 @@ from service.core.routing import Matter, Router, parse_routing
 from service.db import definitions as stored
 from service.db.session import Database, Tx
 from service.db.vault import Vault
+from service.integrations.attachments import FileStore
 from service.usecases import views
 
 Ring = Callable[[], None]
@@ -44,6 +46,7 @@ class Catalog:
     """Version and body of each definition as it was published, by kind and key."""
     department_codes: frozenset[str]
     matter_codes: frozenset[str]
+    desk: Desk = field(default_factory=Desk)
     docket: Docket | None = None
     """The docket's rules; None until they are published."""
 
@@ -71,6 +74,8 @@ class House:
     """How many requests are taken in at once: more than the cores can carry only make each other late. First come,
     first served, so that the last of a burst waits no longer than its turn."""
     ring: Ring = lambda: None
+    files: FileStore | None = None
+    """Where attachments lie."""
     catalog: Catalog | None = None
     _workflows: dict[tuple[str, int], Workflow] = field(default_factory=dict)
     _calendars: dict[tuple[str, int], Calendar] = field(default_factory=dict)
@@ -212,6 +217,7 @@ def compile_catalog(
         bodies=bodies,
         department_codes=frozenset(listed),
         matter_codes=frozenset(matters),
+        desk=parse_desk(by_kind["desk"]["city"][1]) if "desk" in by_kind else Desk(),
         docket=parse_docket(by_kind["docket"]["city"][1]) if "docket" in by_kind else None,
     )
 

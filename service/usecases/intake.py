@@ -26,6 +26,7 @@ from service.core.routing import Request, Route
 from service.db import saving, tickets
 from service.db.session import Collision, Tx, Unavailable
 from service.db.vault import mask_contact
+from service.usecases import repeats
 from service.usecases.answers import ATTEMPTS, Answer, Call, keep, record, replay
 from service.usecases.house import House
 
@@ -164,6 +165,7 @@ async def _new_ticket(house: House, tx: Tx, prepared: Prepared, call: Call, know
     draft = _empty_ticket(house, tx, prepared, flow, received_at, f"QY{local_day}{known['seq']:07d}")
     routed = {"rule": route.rule, "version": house.rules.routing_version, "lead": route.lead}
     draft = evolve(draft, facts={"policy": choice.told(), "routing": routed})
+    related = await _related(house, tx, body, draft, known["enterprise_id"], warnings)
     target = RouteTo(route.lead, route.co_handlers, route.rule)
     decision: Decision = workflow.open_ticket(
         draft,
@@ -174,7 +176,7 @@ async def _new_ticket(house: House, tx: Tx, prepared: Prepared, call: Call, know
     )
     enterprise_id = known["enterprise_id"] or house.new_id()
     row = _row(house, prepared, draft, enterprise_id, warnings)
-    shown = house.show(decision.after, row, tx.now)
+    shown = {**house.show(decision.after, row, tx.now), "related": related}
     answer = Answer(201, to_json(shown), {"Location": f"/v1/tickets/{draft.id}", "ETag": etag(decision.after)})
     extra: dict[str, list[dict[str, Any]]] = {}
     if known["enterprise_id"] is None:
@@ -183,6 +185,25 @@ async def _new_ticket(house: House, tx: Tx, prepared: Prepared, call: Call, know
         extra["idempotency"] = [record(house, tx, call, answer)]
     await saving.save(tx, [decision], house.new_id, extra=extra, intake=row)
     return answer
+
+
+async def _related(
+    house: House,
+    tx: Tx,
+    body: Mapping[str, Any],
+    draft: Ticket,
+    enterprise_id: str | None,
+    warnings: list[dict[str, str]],
+) -> list[dict[str, Any]]:
+    """What this enterprise said before that is much like this; whoever handles the ticket is warned, and told no numbers."""
+    if enterprise_id is None:
+        return []
+    text = f"{body['title']} {body['description']}"
+    found = await repeats.look(house, tx, enterprise_id, body, text, draft.matter)
+    if found:
+        detail = f"much like an earlier request of this enterprise ({found[0].relation}); see GET …/similar"
+        warnings.append(_warning("similar_request", "/description", detail))
+    return [repeats.told(one, house) for one in found]
 
 
 def etag(t: Ticket) -> str:

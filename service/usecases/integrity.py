@@ -7,6 +7,9 @@ run between tickets, so the check can live in a worker beside the pump.
 Asked of the database as a whole:
   I11     each kept 2xx answer of POST /v1/tickets names a ticket that is there (by its Location: the answers are
           encrypted). The reverse, one ticket for a source's reference, is a unique key: `schema`
+  texts   each ticket has its text, seen by whoever sees the ticket: else a search would miss it, or tell of it
+  queue   the queue holds each open ticket as it is, and no other
+  beside  each act of supervision and each exemption is told by the history as it stands, and none is told that is not there
   M1      minutes: each version has the hash of what it says and follows the one before; numbers of a series have no gap;
           the hash in the tickets' histories is the one that is stored
   schema  unique keys, append-only triggers and forced row security are there and switched on: what makes two firings of
@@ -49,7 +52,9 @@ UNIQUE_KEYS: tuple[tuple[str, ...], ...] = (
 )
 APPEND_ONLY = ("events", "firings", "audit", "minutes_versions")
 FORCED = ("tickets", "assignments", "clocks", "firings", "events", "outbox", "notices", "idempotency", "audit",
-          "workflow_migration_tickets", "minutes", "minutes_versions", "precedents")  # fmt: skip
+          "workflow_migration_tickets", "exemptions", "supervisions", "delegations", "open_tickets",
+          "ticket_texts", "attachments", "progress_links", "reviews", "opinions", "measures", "agenda_items", "meetings",
+          "attendees", "studies", "minutes", "minutes_versions", "precedents")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +153,14 @@ async def check(house: House, progress: Callable[[int], None] = lambda _: None) 
         aside, dead = aside + page.aside, dead + page.dead
         progress(seen)
     findings = [_finding(rule.code, rule.zh, rule.en, tallies[rule.code]) for rule in RULES]
-    findings += [await _answers(house, subjects), await _minutes(house), await _schema(house)]
+    findings += [
+        await _answers(house, subjects),
+        await _texts(house, seen, last),
+        await _queue(house, seen, last),
+        await _beside(house),
+        await _minutes(house),
+        await _schema(house),
+    ]
     return Report(seen, clocks, aside, dead, at_work, tuple(findings), missing)
 
 
@@ -167,6 +179,7 @@ async def _read(house: House, tx: Tx, ids: list[str]) -> _Page:
     firings = _by(await tx.rows(stored.FIRINGS, ids), "owner")
     told = _by(await tx.rows(stored.TOLD, ids), "ticket_id")
     reveals = _by(await tx.rows(stored.REVEALS, ids), "ticket_id")
+    agenda = _by(await tx.rows(stored.AGENDA, ids), "owner")
     aside = await tx.rows(stored.ASIDE, ids)
     failed = frozenset(r["id"] for r in aside)
     await _load_versions(house, tx, [e for of in events.values() for e in of if e["type"] in REBOUND_TICKET])
@@ -181,6 +194,7 @@ async def _read(house: House, tx: Tx, ids: list[str]) -> _Page:
             told=[event_id for row in told[ticket_id] for event_id in row["events"]],
             reveals=[(r["subject"], r["reason"]) for r in reveals[ticket_id]],
             pump_at_work=at_work,
+            agenda=agenda[ticket_id],
             flows=house.workflows,
         )
         for ticket_id, found in _in_order(loaded, ids)
@@ -239,6 +253,32 @@ async def _answers(house: House, subjects: set[str]) -> Finding:
     return Finding(
         "I11", "已答复的请求必有工单", "kept answers have their tickets", looked, offending, tuple(first[:FIRST])
     )
+
+
+async def _texts(house: House, looked: int, last: str) -> Finding:
+    async with house.db.transaction(SYSTEM, readonly=True, snapshot=True) as tx:
+        wrong = await tx.rows(stored.TEXTS, last)
+    told = tuple(
+        (r["number"], "it has no text to be found by" if r["missing"] else "its text is seen by others than the ticket")
+        for r in wrong[:FIRST]
+    )
+    return Finding("texts", "工单均可检索", "every ticket can be found by who may see it", looked, len(wrong), told)
+
+
+async def _queue(house: House, looked: int, last: str) -> Finding:
+    async with house.db.transaction(SYSTEM, readonly=True, snapshot=True) as tx:
+        wrong = await tx.rows(stored.QUEUED, last)
+    told = tuple((r["number"], "the queue shows it otherwise than it is") for r in wrong[:FIRST])
+    return Finding("queue", "待办与工单一致", "the queue shows each open ticket as it is", looked, len(wrong), told)
+
+
+async def _beside(house: House) -> Finding:
+    async with house.db.transaction(SYSTEM, readonly=True, snapshot=True) as tx:
+        looked, wrong = await tx.value(stored.HOW_MANY_BESIDE), await tx.rows(stored.BESIDE)
+    told = tuple(
+        (r["number"], f"no event {r['type']}" if r["untold"] else f"{r['type']} of nothing") for r in wrong[:FIRST]
+    )
+    return Finding("beside", "督查与免考均有记录", "supervision and exemptions are told", looked, len(wrong), told)
 
 
 async def _minutes(house: House) -> Finding:

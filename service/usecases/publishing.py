@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -11,10 +11,12 @@ from typing import Any
 from service.core import definitions
 from service.core.checking import Fault, Proof, check
 from service.core.definitions import Source
+from service.core.desk import parse_desk
 from service.core.docket import parse_docket
 from service.core.errors import DefinitionError
 from service.core.model import SYSTEM
 from service.core.routing import NO_UNIT, Matter, check_codes, check_matters, parse_routing, with_rulings
+from service.core.scoring import parse_scorecard
 from service.core.tightening import loosened
 from service.core.yaml_files import line_in, line_of, read_text, read_yaml
 from service.db import definitions as stored
@@ -23,6 +25,8 @@ from service.usecases.house import House
 
 WEIGHTS = "routing_weights.yaml"
 """Word weights learned from labelled texts: a part of the routing catalogue, published with it."""
+
+SHIPPED = Path(__file__).resolve().parents[2] / "workflows"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,8 @@ class Folder:
     matters: Mapping[str, Any]
     departments: Mapping[str, Any]
     docket: Mapping[str, Any]
+    scorecards: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    desk: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_folder(folder: Path) -> Folder:
@@ -83,14 +89,46 @@ def read_unproved(folder: Path) -> tuple[Folder, Mapping[str, Source], list[str]
     docket = _read_docket(folder, sources, calendars)
     workflows = {key: source.plain for key, source in sources.items() if not source.abstract}
     departments["district_units"] = {str(k): v for k, v in departments["district_units"].items()}
-    return Folder(workflows, calendars, routing, matters, departments, docket), sources, codes
+    desk = _read_desk(folder / "desk.yaml", known)
+    read = Folder(workflows, calendars, routing, matters, departments, docket, _scorecards(folder), desk)
+    return read, sources, codes
+
+
+def _scorecards(folder: Path) -> dict[str, Mapping[str, Any]]:
+    """The scorecards of `folder`/scorecards by key; a folder without any has none."""
+    out: dict[str, Mapping[str, Any]] = {}
+    for path in sorted((folder / "scorecards").glob("*.yaml")):
+        body = read_yaml(path)
+        try:
+            card = parse_scorecard(body)
+        except DefinitionError as error:
+            raise _at(path, error.detail, error.path) from None
+        if card.key in out:
+            raise _at(path, f"the key {card.key!r} is used twice", ("key",))
+        out[card.key] = body
+    return out
+
+
+def _read_desk(path: Path, matters: Collection[str]) -> Mapping[str, Any]:
+    """What the desks are set to; a folder without the file has the defaults."""
+    if not path.is_file():
+        return {}
+    plain: Mapping[str, Any] = read_yaml(path)
+    try:
+        desk = parse_desk(plain)
+    except DefinitionError as error:
+        raise _at(path, error.detail, error.path) from None
+    for key, template in desk.templates.items():
+        if template.matter not in {None, *matters}:
+            raise _at(path, f"there is no matter {template.matter!r}", ("templates", key, "matter"))
+    return plain
 
 
 def _read_docket(folder: Path, sources: Mapping[str, Source], calendars: Collection[str]) -> dict[str, Any]:
-    """The docket's rules; what workflows propose by themselves must be among its criteria."""
+    """The docket's rules; what workflows propose by themselves must be among its criteria. A folder that was made before
+    there was a docket goes by the shipped rules."""
     path = folder / "docket.yaml"
-    if not path.is_file():
-        raise DefinitionError("the rules of one matter, one discussion are missing", (), path.name)
+    path = path if path.is_file() else SHIPPED / "docket.yaml"
     plain: dict[str, Any] = read_yaml(path)
     try:
         docket = parse_docket(plain)
@@ -237,6 +275,8 @@ async def publish_folder(house: House, folder: Folder, by: str, reason: str) -> 
         entries = [("calendar", k, v) for k, v in folder.calendars.items()]
         entries += [("workflow", k, v) for k, v in folder.workflows.items()]
         entries += [("routing", "city", folder.routing), ("matters", "city", folder.matters)]
+        entries += [("scorecard", k, v) for k, v in folder.scorecards.items()]
+        entries += [("desk", "city", folder.desk)] if folder.desk else []
         entries += [("departments", "city", folder.departments), ("docket", "city", folder.docket)]
         for kind, key, given in entries:
             # of the catalogue others publish rulings only, and those are kept

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from pydantic_core import to_json
 
-from service.core import clocks, workflow
+from service.core import clocks, hints, workflow
 from service.core.access import require
 from service.core.definitions import Workflow
 from service.core.draft import Env
 from service.core.errors import Forbidden, Invalid, JiebanError, NotFound, Stale
 from service.core.model import Actor, Clock, Decision, Role, Ticket
-from service.db import audit, queries, saving, tickets
+from service.core.repeats import EXPLAIN
+from service.db import audit, procedure, queries, saving, tickets
 from service.db.session import Tx
 from service.db.tickets import Stored
-from service.usecases import views
+from service.usecases import contacts, finding, repeats, views
 from service.usecases.answers import Answer, Call, once
 from service.usecases.house import House
 from service.usecases.intake import etag
@@ -37,9 +39,16 @@ async def act(
     """Carry out one action of the ticket's workflow; answers the ticket as it is then."""
 
     async def work(tx: Tx) -> Answer:
-        return await change(
+        stored, after = await decide_and_save(
             house, tx, ref, lambda ticket, env: workflow.act(ticket, action, form, env), if_match=if_match
         )
+        if action == EXPLAIN:
+            await repeats.check_explained(tx, after.id, form)
+        await finding.heard(tx, after.id, action, form)
+        shown = house.show(after, stored.row, tx.now)
+        if (told := await contacts.count(house, tx, stored, action, form)) is not None:
+            shown["notices"] = [told]
+        return Answer(200, to_json(shown), {"ETag": etag(after)})
 
     return await once(house, actor, call, work)
 
@@ -91,6 +100,8 @@ async def decide_and_save(
     flow = await house.rules_of(tx, ticket)
     decision = decide(ticket, house.env(tx, flow, ticket.district))
     [after] = await saving.save(tx, [decision], house.new_id)
+    for exemption in decision.exemptions:
+        await procedure.put(tx, exemption)
     return stored, after
 
 
@@ -100,8 +111,26 @@ async def possible_actions(house: House, actor: Actor, ref: str) -> dict[str, An
         stored, flow = await _find(house, tx, ref)
         env = house.env(tx, flow, stored.ticket.district)
         actions = workflow.possible_actions(stored.ticket, env)
+        steps = hints.next_steps(stored.ticket, actions, flow, actor.departments)
+        week = await contacts.of_week(house, tx, stored.row["enterprise_id"])
         items = [{"name": a.name, "title": a.title["zh"], "title_en": a.title["en"], "form": a.form} for a in actions]
-        return {"stage": stored.ticket.stage, "phase": stored.ticket.phase, "items": items}
+        return {"stage": stored.ticket.stage, "phase": stored.ticket.phase, "items": items,
+                "next": [_step(step, house, tx.now) for step in steps], "enterprise_contacts": week}  # fmt: skip
+
+
+def _step(step: hints.Step, house: House, now: datetime) -> dict[str, Any]:
+    """One next step: what to do, which promise it keeps, and until when."""
+    title = house.definition_of(step.clock).title
+    return {
+        "action": step.action.name,
+        "title": step.action.title["zh"],
+        "title_en": step.action.title["en"],
+        "clock": step.clock.name,
+        "clock_title": title["zh"],
+        "clock_title_en": title["en"],
+        "due_at": views.local(step.clock.due_at, house.zone),
+        "overdue": step.clock.due_at < now,
+    }
 
 
 async def explanation(house: House, actor: Actor, ref: str, clock_id: str) -> dict[str, Any]:

@@ -9,10 +9,12 @@ import asyncio
 from datetime import datetime, timedelta
 from typing import Any
 
+import asyncpg
 import pytest
 
 from service.core.model import Actor, Role
 from service.db import meetings as rows
+from service.db.session import connect_arguments
 from service.usecases import integrity, reviews
 from tests.conftest import City
 
@@ -475,6 +477,8 @@ async def test_the_agenda_closes_on_friday_noon_and_later_needs_the_chairs_groun
     closed = await do(city, "/v1/meetings", CENTRE, 422, tier=2, held_at=tomorrow)
     assert closed["errors"][0]["pointer"] == "/held_at"
     await do(city, "/v1/meetings", CENTRE, 422, tier=2, held_at=tomorrow, extra=True)
+    far = await do(city, "/v1/meetings", CENTRE, 422, tier=2, held_at="2099-12-20T10:00:00+08:00")
+    assert far["errors"][0]["pointer"] == "/held_at", "beyond the calendar's horizon"
     next_week = (now + timedelta(days=8)).isoformat()
     meeting = (await do(city, "/v1/meetings", CENTRE, 201, tier=2, held_at=next_week))["id"]
     await city.advance(advance_to=(now + timedelta(days=4)).replace(hour=12, minute=0, second=1).isoformat())
@@ -533,3 +537,30 @@ async def test_many_requests_of_one_matter_become_a_thematic_study(town: City) -
     alone = (await city.ticket(matter="land_use", domain="project_landing"))["id"]
     told = await do(city, "/v1/reviews", CENTRE, 422, ticket=alone, reason="r", grounds=["cluster"])
     assert told["errors"][0]["pointer"] == "/grounds/0"
+
+
+async def test_a_decision_that_was_altered_on_the_agenda_is_detected(town: City) -> None:
+    city = town
+    review = await accepted(city)
+    await settle(city, review)
+    await begins(city, await scheduled(city, review))
+    form = {"decision": "refuse", "text": "不予支持", "present": ["tax", "water"]}
+    await do(city, f"{review}/actions/decide", CENTRE, **form)
+    await sound(city)
+    connection = await asyncpg.connect(**connect_arguments(city.dsn))
+    await connection.execute("UPDATE agenda_items SET decision = 'approve'")
+    await connection.close()
+    found = {f.code: f.first for f in (await integrity.check(city.house)).findings if f.offending}
+    assert list(found) == ["I15"] and "different decisions" in found["I15"][0][1]
+
+
+async def test_what_is_proposed_by_the_ticket_says_why_as_well(town: City) -> None:
+    city = town
+    t = (await city.ticket())["id"]
+    await city.act(t, "accept", TAX)
+    await city.act(t, "escalate", TAX, 422, reason="r", grounds=["nothing_known"])
+    raised = await city.act(
+        t, "escalate", TAX, reason="r", kind="investment_project", grounds=["cross_department"], options=["甲"]
+    )
+    shown = (await city.get(f"/v1/reviews/{raised['review']['id']}", CENTRE)).json()
+    assert (shown["kind"], shown["grounds"], shown["options"]) == ("investment_project", ["cross_department"], ["甲"])
