@@ -6,7 +6,7 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import structlog
@@ -23,6 +23,7 @@ from service.api import (
     deps,
     diagrams,
     errors,
+    hotline,
     intake,
     queue,
     reports,
@@ -35,6 +36,7 @@ from service.api import (
     whatif,
     workflows,
 )  # fmt: skip
+from service.api.limits import Limiter
 from service.integrations.identity_provider import BuiltinIssuer, Verifier
 from service.usecases.house import House
 
@@ -68,6 +70,7 @@ class Parts:
     verifier: Verifier
     issuer: BuiltinIssuer | None
     bell: Bell
+    limiter: Limiter = field(default_factory=lambda: Limiter(0))
 
 
 def create_app(open_parts: Callable[[], Any], *, with_sandbox: bool) -> FastAPI:
@@ -77,7 +80,7 @@ def create_app(open_parts: Callable[[], Any], *, with_sandbox: bool) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_parts() as parts:
             app.state.house, app.state.verifier = parts.house, parts.verifier
-            app.state.issuer, app.state.bell = parts.issuer, parts.bell
+            app.state.issuer, app.state.bell, app.state.limiter = parts.issuer, parts.bell, parts.limiter
             parts.house.ring = parts.bell.ring
             tasks = [asyncio.create_task(parts.bell.run()), asyncio.create_task(_keep_fresh(parts.house))]
             # what lives until the end need not be looked through by every collection: a third off p99
@@ -98,7 +101,7 @@ def create_app(open_parts: Callable[[], Any], *, with_sandbox: bool) -> FastAPI:
     )
     errors.install(app)
     for module in (
-        intake, tickets, queue, reviews, reports, calendars, workflows, whatif, diagrams, timers, routing, admin,
+        hotline, intake, tickets, queue, reviews, reports, calendars, workflows, whatif, diagrams, timers, routing, admin,
     ):  # fmt: skip
         app.include_router(module.router)
     if with_sandbox:
@@ -190,7 +193,8 @@ class Guard:
             if refused is not None:
                 await refused(scope, receive, observed)
             else:
-                await self.app(scope, _limited(receive), observed)
+                streamed = scope["path"] in deps.STREAMED
+                await self.app(scope, receive if streamed else _limited(receive), observed)
         except _TooLarge:
             await _too_large()(scope, receive, observed)
         finally:
@@ -218,6 +222,8 @@ def _refusal(scope: Scope) -> Any | None:
             414, "too-large", "The address is too long", f"The query limit is {MAX_QUERY_BYTES} bytes."
         )
     for name, value in scope["headers"]:
+        if scope["path"] in deps.STREAMED and name == b"content-length":
+            continue
         if name == b"content-length" and value.isdigit() and int(value) > deps.MAX_BODY_BYTES:
             return _too_large()
         if name == b"content-encoding" and value.strip().lower() not in {b"", b"identity"}:

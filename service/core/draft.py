@@ -187,6 +187,7 @@ class Draft:
                 "district": ticket.district or "",
                 "lead": ticket.lead or "",
                 "outcome": ticket.outcome or "",
+                "reply": ticket.reply,
             },
             "leg": {
                 "role": leg.role if leg else "",

@@ -42,6 +42,8 @@ def run(draft: Draft, branch: Branch | Rung) -> None:
 def _start(draft: Draft, name: str) -> None:
     definition = draft.env.workflow.clocks[name]
     ticket = draft.ticket
+    if definition.contacts and ticket.reply == "none":
+        return
     if definition.family == "assignment":
         role = "co_handler" if name.startswith("co_") else "lead"
         for leg in ticket.assignments:

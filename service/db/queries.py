@@ -16,7 +16,7 @@ QUEUE = """
            (SELECT json_agg(json_build_object('department', a.department, 'role', a.role, 'assignee', a.assignee))
             FROM assignments a WHERE a.ticket_id = t.id AND a.ended_at IS NULL) AS legs
     FROM tickets t
-    WHERE t.phase <> 'closed'
+    WHERE t.phase <> 'closed' AND NOT 'person:' || current_setting('jieban.client', true) = ANY(t.recused)
       AND ($1::text[] IS NULL OR EXISTS (
             SELECT 1 FROM assignments a
             WHERE a.ticket_id = t.id AND a.ended_at IS NULL AND a.department = ANY($1)
@@ -52,7 +52,8 @@ TICKETS = """
     SELECT t.id, t.number, t.title, t.stage, t.phase, t.domain, t.lead, t.outcome, t.created_at, t.closed_at,
            t.source_system, t.source_reference, t.next_due_at, t.version
     FROM tickets t
-    WHERE ($1::text IS NULL OR t.phase = $1) AND ($2::text IS NULL OR t.domain = $2)
+    WHERE NOT 'person:' || current_setting('jieban.client', true) = ANY(t.recused)
+      AND ($1::text IS NULL OR t.phase = $1) AND ($2::text IS NULL OR t.domain = $2)
       AND ($3::text IS NULL OR t.lead = $3)
       AND ($4::text IS NULL OR t.source_system = $4) AND ($5::text IS NULL OR t.source_reference = $5)
       AND ($6::uuid IS NULL OR t.id < $6)

@@ -25,7 +25,7 @@ from service.db.session import Tx
 from service.db.tickets import CHILDREN
 
 _STATE = (
-    "stage", "phase", "round", "lead", "outcome", "counters", "facts", "visible_to", "updated_at", "closed_at",
+    "stage", "phase", "round", "lead", "outcome", "counters", "facts", "visible_to", "recused", "updated_at", "closed_at",
     "version", "last_seq", "head_hash", "domain", "matter", "urgency", "workflow_key", "workflow_version",
     "merged_into", "next_due_at",
 )  # fmt: skip
@@ -51,7 +51,7 @@ _ORDER = [
 ]
 _SKIP = {
     "clocks": frozenset({"attempts", "crashes", "last_error", "dead_at"}),
-    "outbox": frozenset({"state", "attempts", "lease_until", "last_error", "done_at"}),
+    "outbox": frozenset({"state", "attempts", "lease_until", "last_error", "done_at", "position"}),
 }
 _TYPES: Mapping[str, Mapping[str, str]] = {
     name: {

@@ -138,7 +138,7 @@ def _part(house: House, tx: Tx, whole: Stored, given: Mapping[str, Any], number:
 
 def _check_codes(house: House, asked: Sequence[Mapping[str, Any]]) -> None:
     wrong = []
-    for name, known in (("department", house.rules.department_codes), ("matter", house.rules.matter_codes)):
+    for name, known in (("department", house.rules.active_codes), ("matter", house.rules.matter_codes)):
         told = f"expected the code of a {name}; GET /v1/{name}s lists them"
         codes = [(n, part.get(name)) for n, part in enumerate(asked)]
         wrong += [FieldError(f"/parts/{n}/{name}", told) for n, code in codes if code is not None and code not in known]
