@@ -20,6 +20,7 @@ from service import clock
 from service.core.receivers import Allowed
 from service.db.session import Database
 from service.db.vault import Vault
+from service.integrations.attachments import FileStore
 from service.integrations.identity_provider import BuiltinIssuer, Verifier
 from service.integrations.webhooks import ReceiverCourier, WebhookSender
 from service.settings import Settings
@@ -56,14 +57,35 @@ def _key_file(path: Path) -> str:
     return path.read_text().strip()
 
 
+def files_of(settings: Settings) -> FileStore:
+    """Where attachments lie: the place of the settings, or a folder beside the data."""
+    if not settings.attachments_url:
+        return FileStore.in_folder(settings.data_dir / "attachments")
+    given = {
+        "endpoint": settings.attachments_endpoint,
+        "region": settings.attachments_region,
+        "access_key_id": settings.attachments_access_key,
+        "secret_access_key": settings.attachments_secret_key.get_secret_value(),
+    }
+    return FileStore(settings.attachments_url, {name: value for name, value in given.items() if value})
+
+
 @asynccontextmanager
 async def open_unpublished(settings: Settings) -> AsyncIterator[House]:
     """A house with its pool open, before anything is published."""
     db = await Database.connect(settings.database_url, settings.pool_size, settings.sandbox)
     try:
-        house = House(db, vault_of(settings), clock.new_id, ZoneInfo(settings.zone), settings.sandbox)
-        house.receivers = Allowed.parse(settings.webhook_receivers, loopback=settings.sandbox)
-        yield house
+        zone = ZoneInfo(settings.zone)
+        allowed = Allowed.parse(settings.webhook_receivers, loopback=settings.sandbox)
+        yield House(
+            db,
+            vault_of(settings),
+            clock.new_id,
+            zone,
+            settings.sandbox,
+            receivers=allowed,
+            files=files_of(settings),
+        )
     finally:
         await db.close()
 
@@ -109,7 +131,7 @@ def application(settings: Settings) -> FastAPI:
 
 async def run_worker(settings: Settings) -> None:
     """Pump, sweeper and arq in one process, until SIGTERM: the batch at hand is finished."""
-    from service.worker.background import migrate, recount, tell
+    from service.worker.background import migrate, recount, succeed, tell
     from service.worker.main import run_hands
     from service.worker.periodic import jobs, keep_time
     from service.worker.pump import CONNECTIONS, Pump, sweep
@@ -121,18 +143,20 @@ async def run_worker(settings: Settings) -> None:
         courier = ReceiverCourier(house.receivers)
 
         async def deliver() -> int:
-            return await delivery.deliver_due(house, sender)
+            # nobody waits for what has no receiver: the rows are marked when no timer waits for the processor
+            return 0 if sender is None and pump.draining else await delivery.deliver_due(house, sender)
 
         async def deliver_now() -> int:
-            # without a receiver nobody waits: the sweeper marks the rows in large batches
+            # without a receiver the sweeper marks the rows in large batches
             return await deliver() if sender is not None else 0
 
         # on a machine that both share, who waits at the door goes before a timer that is a second late
         os.nice(NICENESS)
-        # what lives until the end need not be looked through by every collection
+        # what lives until the end need not be looked through by every collection, nor a batch while it is in hand: its
+        # hundred thousand values hold each other in no circle and go when the batch does
         gc.collect()
         gc.freeze()
-        gc.set_threshold(20_000, 50, 100)
+        gc.set_threshold(500_000, 10, 20)
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, pump.stop)
@@ -141,6 +165,7 @@ async def run_worker(settings: Settings) -> None:
                 lambda: sweep(deliver),
                 lambda: recount(house),
                 lambda: migrate(house),
+                lambda: succeed(house),
                 lambda: tell(house, courier),
                 *(partial(keep_time, house, pump.worker, job) for job in jobs(house)),
                 lambda: run_hands(settings.redis_url, pump.wake, deliver_now),

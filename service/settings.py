@@ -44,6 +44,12 @@ class Settings(BaseSettings):
                                    "https://host[:port] or https://network/bits[:port]; empty: nowhere")  # fmt: skip
     rate_limit: int = Field(1000, ge=0, le=1_000_000, description="requests a second of one client at one API process, "
                             "five times as many at once; 0: no limit")  # fmt: skip
+    attachments_url: str = Field("", description="where attachments lie: file:///folder, s3://bucket/prefix; "
+                                 "empty: a folder beside the data")  # fmt: skip
+    attachments_endpoint: str = Field("", description="address of an S3-compatible store that is not Amazon's")
+    attachments_region: str = Field("", description="its region, where it has one")
+    attachments_access_key: str = Field("", description="who writes there")
+    attachments_secret_key: SecretStr = Field(SecretStr(""), description="with what secret")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="how much is logged")
 
     @field_validator("zone")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -327,7 +327,7 @@ class Step:
         return None
 
 
-def a_form(action: ActionDef, rng: Random) -> dict[str, Any]:
+def a_form(action: ActionDef, rng: Random, today: date = date(2026, 6, 1)) -> dict[str, Any]:
     """A form that the action's schema takes."""
     if action.name == "record_callback":
         if rng.random() < 0.3:
@@ -338,10 +338,12 @@ def a_form(action: ActionDef, rng: Random) -> dict[str, Any]:
         }
     required = action.form.get("required", [])
     fields = action.form.get("properties", {})
-    return {n: _value(schema, rng) for n, schema in fields.items() if n in required or rng.random() < 0.3}
+    form = {n: _value(schema, rng, today) for n, schema in fields.items() if n in required or rng.random() < 0.3}
+    told = {"request_pause": {"evidence": "e"}, "sign_off": {"reason": "r"}}.get(action.name, {})
+    return {**form, **told}
 
 
-def _value(schema: Mapping[str, Any], rng: Random) -> Any:
+def _value(schema: Mapping[str, Any], rng: Random, today: date) -> Any:
     if "enum" in schema:
         return rng.choice(schema["enum"])
     if schema["type"] == "integer":
@@ -351,7 +353,7 @@ def _value(schema: Mapping[str, Any], rng: Random) -> Any:
     if schema["type"] == "array":
         return rng.sample(UNITS, rng.randint(0, 2))
     if schema.get("format") == "date":
-        return "2026-12-01"
+        return (today + timedelta(days=rng.randint(1, 60))).isoformat()
     return rng.choice(UNITS) if schema.get("x-kind") == "department" else "text"
 
 
@@ -385,7 +387,7 @@ def a_step(case: Case, rng: Random) -> Step:
         useful = [a for a in actions if a.name not in RARE or rng.random() < 0.05]
         if useful:
             action = rng.choice(useful)
-            return Step(case.now, actor, "action", action.name, a_form(action, rng))
+            return Step(case.now, actor, "action", action.name, a_form(action, rng, case.calendar.local_date(case.now)))
     return Step(case.now, DISPATCHER, "action", "comment", {"text": "nothing to do"})
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import gc
 import json
 import os
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -25,6 +28,7 @@ from service.db import migrate
 from service.db.session import Database, connect_arguments
 from service.db.vault import Vault
 from service.embedded import EmbeddedServers, throwaway_servers
+from service.integrations.attachments import FileStore
 from service.integrations.identity_provider import BuiltinIssuer, Verifier
 from service.usecases import publishing
 from service.usecases.house import House
@@ -128,11 +132,20 @@ async def _load(house: House) -> None:
         _compiled.append((house.catalog, dict(house._workflows), dict(house._calendars)))
 
 
+@cache
+def _files() -> str:
+    """A folder of this test process for the attachments of all its houses, removed at its end."""
+    folder = tempfile.TemporaryDirectory(prefix="jieban-files-")
+    atexit.register(folder.cleanup)
+    return folder.name
+
+
 @asynccontextmanager
 async def opened_house(dsn: str, *, sandbox: bool = False, size: int = 8) -> AsyncIterator[House]:
     db = await Database.connect(dsn, size, sandbox)
     try:
         house = House(db, Vault(KEY), clock.new_id, ZoneInfo("Asia/Shanghai"), sandbox)
+        house.files = FileStore.in_folder(Path(tempfile.mkdtemp(prefix="files-", dir=_files())))
         if "template" not in dsn:
             await _load(house)
         yield house

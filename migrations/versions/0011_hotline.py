@@ -11,7 +11,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "0011"
-down_revision = "0007"
+down_revision = "0010"
 branch_labels = None
 depends_on = None
 
@@ -116,6 +116,10 @@ def _units() -> None:
     own = "department = ANY((SELECT jieban_scope())::text[]) OR department = 'city'"
     op.execute(f"CREATE POLICY department ON duties FOR SELECT TO jieban_app USING ({own})")
     op.execute("GRANT SELECT ON duties TO jieban_app")
+    # a person is told by name while on duty; only of tickets that he or she may see
+    named = "recipient = (SELECT 'person:' || current_setting('jieban.client', true))"
+    seen = "EXISTS (SELECT 1 FROM tickets t WHERE t.id = ticket_id)"
+    op.execute(f"CREATE POLICY told_by_name ON notices FOR SELECT TO jieban_app USING ({named} AND {seen})")
     op.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON duties TO jieban_city")
 
 
@@ -250,6 +254,7 @@ def downgrade() -> None:
     op.execute(f"CREATE POLICY department ON tickets TO jieban_app USING ({SEEN}) WITH CHECK ({SEEN})")
     op.execute("DROP FUNCTION jieban_recusal()")
     op.drop_column("tickets", "recused")
+    op.execute("DROP POLICY told_by_name ON notices")
     op.drop_table("duties")
     op.drop_table("department_changes")
     op.drop_table("incidents")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -19,20 +21,29 @@ from pydantic.json_schema import models_json_schema
 from service import clock
 from service.api import (
     admin,
+    attachments,
     calendars,
+    callbacks,
+    cases,
+    delegations,
     deps,
+    desk,
     diagrams,
     errors,
     hotline,
     intake,
+    oversight,
+    progress,
     queue,
     reports,
     reviews,
     routing,
     sandbox,
     schemas,
+    supervision,
     tickets,
     timers,
+    units,
     whatif,
     workflows,
 )  # fmt: skip
@@ -45,6 +56,7 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 MAX_QUERY_BYTES = 8192
+MAX_UPLOAD_BYTES = 2**33
 REFRESH_SECONDS = 3.0
 SECONDS = Histogram("jieban_request_seconds", "Time to answer", ["method", "status"])
 REQUESTS = Counter("jieban_requests_total", "Requests answered", ["method", "status"])
@@ -101,7 +113,8 @@ def create_app(open_parts: Callable[[], Any], *, with_sandbox: bool) -> FastAPI:
     )
     errors.install(app)
     for module in (
-        hotline, intake, tickets, queue, reviews, reports, calendars, workflows, whatif, diagrams, timers, routing, admin,
+        hotline, intake, tickets, units, cases, queue, desk, attachments, progress, reviews, reports, oversight, supervision,
+        callbacks, delegations, calendars, workflows, whatif, diagrams, timers, routing, admin,
     ):  # fmt: skip
         app.include_router(module.router)
     if with_sandbox:
@@ -193,8 +206,7 @@ class Guard:
             if refused is not None:
                 await refused(scope, receive, observed)
             else:
-                streamed = scope["path"] in deps.STREAMED
-                await self.app(scope, receive if streamed else _limited(receive), observed)
+                await self.app(scope, _limited(receive, _limit_of(scope)), observed)
         except _TooLarge:
             await _too_large()(scope, receive, observed)
         finally:
@@ -222,9 +234,7 @@ def _refusal(scope: Scope) -> Any | None:
             414, "too-large", "The address is too long", f"The query limit is {MAX_QUERY_BYTES} bytes."
         )
     for name, value in scope["headers"]:
-        if scope["path"] in deps.STREAMED and name == b"content-length":
-            continue
-        if name == b"content-length" and value.isdigit() and int(value) > deps.MAX_BODY_BYTES:
+        if name == b"content-length" and value.isdigit() and int(value) > _limit_of(scope):
             return _too_large()
         if name == b"content-encoding" and value.strip().lower() not in {b"", b"identity"}:
             return errors.problem(
@@ -233,14 +243,24 @@ def _refusal(scope: Scope) -> Any | None:
     return None
 
 
-def _limited(receive: Receive) -> Receive:
+_UPLOAD = re.compile(r"/v1/tickets/[^/]+/attachments")
+
+
+def _limit_of(scope: Scope) -> int:
+    """Bytes that a body may have. Of a file the use case knows better, and counts what comes."""
+    if scope["path"] in deps.STREAMED:
+        return sys.maxsize  # it is read line by line, and each line has its limit
+    return MAX_UPLOAD_BYTES if scope["method"] == "POST" and _UPLOAD.fullmatch(scope["path"]) else deps.MAX_BODY_BYTES
+
+
+def _limited(receive: Receive, limit: int) -> Receive:
     seen = 0
 
     async def counted() -> MutableMapping[str, Any]:
         nonlocal seen
         message = await receive()
         seen += len(message.get("body", b""))
-        if seen > deps.MAX_BODY_BYTES:
+        if seen > limit:
             raise _TooLarge
         return message
 

@@ -30,6 +30,8 @@ STATUS: dict[type[domain.JiebanError], int] = {
     domain.Conflict: 409,
     domain.KeyReused: 422,
     domain.Stale: 412,
+    domain.TooLarge: 413,
+    domain.WrongKind: 415,
     domain.DefinitionError: 422,
     Unavailable: 503,
 }
@@ -65,8 +67,12 @@ PROBLEMS: dict[str, tuple[int, str, str]] = {
     "conflict": (409, "与当前状态冲突", "`detail` says what stands against it."),
     "idempotency-key-reused": (422, "幂等键已用于其他内容", "Use a new Idempotency-Key for a new request."),
     "stale-version": (412, "数据已更新", "Read it again and repeat with its ETag."),
-    "too-large": (413, "请求过大", "The body limit is 1 MiB."),
-    "unsupported-media-type": (415, "不支持的媒体类型", "Send application/json without Content-Encoding."),
+    "too-large": (413, "请求过大", "The body limit is 1 MiB; that of a file stands in workflows/desk.yaml."),
+    "unsupported-media-type": (
+        415,
+        "不支持的媒体类型",
+        "Send application/json without Content-Encoding; of files, the kinds of workflows/desk.yaml.",
+    ),
     "definition-invalid": (422, "配置有误", "`detail` names file, line, path and what was expected."),
     "too-many-requests": (429, "请求过多", "Try again after Retry-After seconds."),
     "unavailable": (503, "服务暂不可用", "Repeat it after Retry-After seconds, with the same Idempotency-Key."),

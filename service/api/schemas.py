@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
+from service.core.model import Phase
 from service.core.routing import Domain
 
 MAX_EXTRA_NODES = 1000
@@ -222,6 +223,51 @@ class Replay(Body):
     after: Short | None = Field(None, description="a cursor of GET /v1/events; default: where it stopped")
 
 
+class CodeMeaning(Body):
+    field: Literal["matter", "district"] = "matter"
+    means: Code = Field(description="our code")
+    reason: Filled2000
+    for_all: bool = Field(False, description="also others that wait for this code of this source, and those to come")
+
+
+class Recusal(Body):
+    """One of the two; neither: oneself."""
+
+    department: Code | None = None
+    subject: Name | None = None
+    reason: Filled2000
+
+
+class Title(Body):
+    zh: Name
+    en: Name
+
+
+class UnitChange(Body):
+    """`rename` with a title; `abolish` and `merge` with the unit that takes over."""
+
+    kind: Literal["rename", "abolish", "merge"]
+    successor: Code | None = None
+    title: Title | None = None
+    reason: Filled2000
+
+
+class Leaving(Body):
+    to: Name | None = Field(None, description="who takes over; default: the units' queues")
+    department: Code | None = Field(None, description="of this unit only")
+    reason: Filled2000
+
+
+class NewDuty(Body):
+    department: Code = Field(description="a unit, or `city` for units that have nobody")
+    kind: Literal["night", "holiday", "duty"] = "duty"
+    subject: Name = Field(description="the person, as the identity provider names him or her")
+    name: Short = ""
+    phone: Short | None = None
+    since: Instant
+    until: Instant
+
+
 class Reason(Body):
     reason: Filled2000
 
@@ -234,6 +280,139 @@ class ManyTickets(Body):
 class ApprovalDecision(Body):
     decision: Literal["approve", "deny"]
     reason: Text2000 = ""
+    on_behalf_of: Name | None = Field(None, description="the absent approver whose deputy the caller is")
+
+
+# --- supervision ---------------------------------------------------------------------------------------------------
+
+
+class Card(Body):
+    level: Literal["yellow", "red"]
+    reason: Filled2000
+
+
+Ground = Literal[
+    "refused_duty", "overdue", "should_have_been_solved", "bad_effect", "many_unresolved", "stale_knowledge",
+    "false_completion", "reworked_twice", "planned_past_date", "instruction", "media_exposure", "inspection_order",
+]  # fmt: skip
+
+
+class NewSupervision(Body):
+    """`answer_by` is needed for slip, listed and summons, `addressee` for summons and report_upward."""
+
+    kind: Literal["urge", "slip", "listed", "summons", "report_upward"]
+    ground: Ground = Field(description="instruction, media_exposure and inspection_order need a second_supervisor")
+    reason: Filled2000
+    answer_by: Instant | None = None
+    addressee: Short | None = None
+    second_supervisor: Name | None = None
+
+
+class SupervisionAnswer(Body):
+    text: Filled5000
+
+
+ExemptionCode = Literal[
+    "unreasonable", "outside_duty_confirmed", "policy_only", "malicious", "force_majeure", "hotline_error",
+    "tolerance_rule",
+]  # fmt: skip
+
+
+class NewExemption(Body):
+    code: ExemptionCode
+    reason: Filled2000
+    evidence: Text2000 = ""
+    expires_at: Instant
+
+
+class RatingAppeal(Body):
+    """An appeal against the rating of a round, after the unit has spoken with the enterprise again."""
+
+    code: ExemptionCode = "unreasonable"
+    reason: Filled2000
+    round: Annotated[int, Field(ge=1, le=1000)] | None = Field(None, description="default: the last rated one")
+    contacted_at: Instant
+    contact_note: Filled2000
+    expires_at: Instant
+
+
+class ExemptionDecision(Body):
+    decision: Literal["approve", "deny"]
+    reason: Filled2000
+    expires_at: Instant | None = Field(None, description="default: as asked")
+
+
+Grade = Literal["very_satisfied", "satisfied", "basically_satisfied", "dissatisfied", "very_dissatisfied"]
+
+
+class CallbackResult(Body):
+    """What the enterprise said about one ticket; solved and satisfied are two things."""
+
+    ticket: Code
+    solved: Literal["yes", "partly", "no"] | None = None
+    satisfaction: Grade | None = None
+    reason: Literal["result", "speed", "attitude", "not_contacted", "reply_untrue", "policy_itself", "other"] | None = (
+        None
+    )
+    comment: Text2000 | None = None
+
+
+class ConsolidatedCallback(Body):
+    """One call to one enterprise about several of its tickets."""
+
+    results: list[CallbackResult] = Field(min_length=1, max_length=50)
+    reached: bool = True
+    rated_by: Literal["centre", "verified_link"] = "centre"
+    rated_from: Short | None = None
+
+
+class NewDelegation(Body):
+    """The caller's own approvals are decided by a deputy for a time; an administrator names whose, with role and units."""
+
+    deputy: Name
+    starts_at: Instant
+    ends_at: Instant
+    reason: Filled2000
+    delegator: Name | None = None
+    role: Literal["handler", "dispatcher", "supervisor"] | None = None
+    departments: Annotated[list[Code], Field(max_length=30)] | None = None
+
+
+# --- the desk ----------------------------------------------------------------------------------------------------
+
+
+class QueueFilters(Body):
+    """The filters of GET /v1/queue."""
+
+    department: Code | None = None
+    phase: Phase | None = None
+    assignee: Short | None = Field(None, description="a person, or `me`: whoever looks through the view")
+    due_before: Instant | None = None
+    q: Short | None = None
+    matter: Code | None = None
+    urgency: Literal["normal", "urgent", "emergency"] | None = None
+    domain: Domain | None = None
+    cards: Literal["yellow", "red", "slip"] | None = None
+
+
+class NewView(Body):
+    name: Name
+    department: Code | None = Field(None, description="its people may use the view too")
+    filters: QueueFilters
+
+
+class NewTemplate(Body):
+    """`{number}`, `{title}`, `{enterprise}`, `{department}`, `{received_on}`, `{today}`, `{due_on}` can be put in."""
+
+    department: Code
+    title: Name
+    text: Filled5000
+    action: Code = "submit_reply"
+    matter: Code | None = None
+
+
+class NewProgressLink(Body):
+    days: Annotated[int, Field(ge=1, le=366)] | None = Field(None, description="default and limit: workflows/desk.yaml")
 
 
 # --- calendars ---------------------------------------------------------------------------------------------------
@@ -489,6 +668,28 @@ class TicketOut(Answered):
     created_at: datetime
     updated_at: datetime
     version: int
+
+
+class ProgressOut(Answered):
+    number: str
+    title: str | None
+    stage: str | None
+    contact: dict[str, Any]
+    next: dict[str, Any] | None
+    public_reply: str | None
+
+
+class AttachmentOut(Answered):
+    id: str
+    ticket_id: str
+    name: str
+    media_type: str
+    size: int
+    sha256: str
+    audience: Literal["all", "centre"]
+    uploaded_by: str
+    department: str | None
+    uploaded_at: datetime
 
 
 class Page(Answered):

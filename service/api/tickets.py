@@ -14,11 +14,15 @@ from service.api.schemas import ManyTickets, Page, Problem, Reason, TicketOut
 from service.core.access import require
 from service.core.errors import Invalid
 from service.core.workflow import JOINING
-from service.usecases import joining, lists, tickets
+from service.usecases import joining, lists, repeats, tickets
 
 router = APIRouter(prefix="/v1", tags=["tickets"])
 Limit = Annotated[int, Query(ge=1, le=200)]
 Text = Annotated[str | None, Query(max_length=200)]
+Words = Annotated[
+    str | None,
+    Query(max_length=200, description="words of text, number, reference, enterprise or credit code; all of them count"),
+]
 Responses = dict[int | str, dict[str, Any]]
 ABSENT: Responses = {404: {"model": Problem, "description": "Absent, or not yours to see."}}
 ACTED: Responses = {
@@ -41,19 +45,16 @@ async def list_tickets(
     department: Text = None,
     source_system: Text = None,
     source_reference: Text = None,
+    q: Words = None,
     limit: Limit = 50,
     cursor: str | None = None,
 ) -> Response:
-    """Tickets the caller may see, newest first."""
+    """Tickets the caller may see, newest first. With `q` a page may be short and still have a next one."""
     require(actor, "tickets:read")
-    filters = [
-        deps.plain_text(value, f"/{name}")
-        for name, value in (
-            ("phase", phase), ("domain", domain), ("department", department),
-            ("source_system", source_system), ("source_reference", source_reference),
-        )
-    ]  # fmt: skip
-    items, last = await lists.tickets(house, actor, filters, deps.id_of(cursor), limit)
+    asked = {"phase": phase, "domain": domain, "lead": department,
+             "source_system": source_system, "source_reference": source_reference}  # fmt: skip
+    filters = {column: deps.plain_text(value, f"/{column}") for column, value in asked.items()}
+    items, last = await lists.tickets(house, actor, filters, deps.plain_text(q, "/q"), deps.id_of(cursor), limit)
     return deps.page(request, items, last)
 
 
@@ -76,6 +77,13 @@ async def get_events(
         raise Invalid.field("/cursor", "expected the next_cursor of an earlier answer")
     items, more = await tickets.history(house, actor, ticket, after, limit)
     return deps.page(request, items, items[-1]["seq"] if more else None)
+
+
+@router.get("/tickets/{ticket}/similar", responses={200: {"model": Page}, **ABSENT})
+async def get_similar(ticket: str, house: HouseDep, actor: ActorDep) -> Response:
+    """What the same enterprise said much like this: how alike, why, and what is proposed, ready to be sent."""
+    require(actor, "tickets:read")
+    return deps.json({"items": await repeats.similar(house, actor, ticket), "next_cursor": None})
 
 
 @router.get("/tickets/{ticket}/actions", responses={200: {"model": Page}, **ABSENT})

@@ -485,8 +485,9 @@ def _lawful_extensions(flow: Workflow, space: Space) -> Iterator[Fault]:
         }
         for law in laws.values():
             allowed = law.extension.amount if law.extension else 0
+            most = 0
             for asker in _askers(flow, kind):
-                most = asker.form["properties"]["days"]["maximum"] * _times_granted(flow, space, kind)
+                most += asker.form["properties"]["days"]["maximum"] * _times_granted(flow, space, kind, asker)
                 if most > allowed:
                     yield Fault(
                         ("actions", asker.name, "form", "properties", "days"),
@@ -496,26 +497,25 @@ def _lawful_extensions(flow: Workflow, space: Space) -> Iterator[Fault]:
                     )
 
 
-def _times_granted(flow: Workflow, space: Space, kind: str) -> int:
-    """How often an approval can be granted at most: as its requests are counted and guarded (`counters.x < n`)."""
+def _times_granted(flow: Workflow, space: Space, kind: str, asker: ActionDef) -> int:
+    """How often this action's requests can be granted at most: as they are counted and guarded (`counters.x < n`)."""
     bounds = [
         n
         for steps in space.steps
         for step in steps
         for c, n in step.counted
-        if step.label.kind == "action" and step.label.name in {a.name for a in _askers(flow, kind)}
+        if step.label.kind == "action" and step.label.name == asker.name
     ]
     granted = next((arg for verb, arg in flow.approvals[kind].approve.effects if verb == "count"), None)
-    guards = [a.guard.source for a in _askers(flow, kind) if a.guard is not None]
-    limits = [n + 1 for g in guards for n in _below(g, granted)] if granted else []
+    limits = _values(asker.guard.source, granted) if granted and asker.guard is not None else []
     return min([*bounds, *limits], default=1)
 
 
-def _below(guard: str, counter: str) -> list[int]:
-    """The highest values of a counter under which a guard can hold, from its comparisons with literals."""
-    out = [int(n) - 1 for n in re.findall(rf"counters\.{counter}\s*<\s*(\d+)", guard)]
-    out += [int(n) for n in re.findall(rf"counters\.{counter}\s*(?:<=|==)\s*(\d+)", guard)]
-    return out
+def _values(guard: str, counter: str) -> list[int]:
+    """Under how many values of a counter a guard can hold, by each of its comparisons with a literal."""
+    out = [int(n) for n in re.findall(rf"counters\.{counter}\s*<\s*(\d+)", guard)]
+    out += [int(n) + 1 for n in re.findall(rf"counters\.{counter}\s*<=\s*(\d+)", guard)]
+    return out + [1 for _ in re.findall(rf"counters\.{counter}\s*==\s*\d+", guard)]
 
 
 def _four_eyes(flow: Workflow) -> Iterator[Fault]:
@@ -1047,14 +1047,14 @@ def _covering(
 def _favours(flow: Workflow, space: Space, covering: frozenset[str]) -> Iterator[tuple[str, int, Budget]]:
     """What can be granted on top, and the time of deciding it."""
     for kind, approval in flow.approvals.items():
-        times = _times_granted(flow, space, kind)
+        times = {asker.name: _times_granted(flow, space, kind, asker) for asker in _askers(flow, kind)}
         for verb, arg in approval.approve.effects:
             if verb == "extend" and arg in covering:
                 for asker in _askers(flow, kind):
                     days = asker.form["properties"]["days"]["maximum"]
-                    yield kind, times, Budget(flow.clocks[arg].budget.measure, days)
+                    yield kind, times[asker.name], Budget(flow.clocks[arg].budget.measure, days)
             if verb == "pause" and set(arg["clocks"]) & covering:
-                yield kind, times, flow.clocks[arg.get("cap", "pause_cap")].budget
+                yield kind, sum(times.values()), flow.clocks[arg.get("cap", "pause_cap")].budget
         if set(approval.delays) & covering:
             asked = max(
                 [

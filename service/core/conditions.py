@@ -23,7 +23,7 @@ from jsonschema import Draft202012Validator
 Read = tuple[str, ...]
 """What a condition reads: ("counters", "pauses"), ("clocks", "resolve", "open")."""
 
-MOST_COMBINATIONS = 4000
+MOST_COMBINATIONS = 12_000
 MOST_SAMPLED = 1000
 """Characters of a text, entries of a list: no form that people fill in wants more."""
 _STRING = re.compile(r'"([^"\\]*)"|\'([^\'\\]*)\'')

@@ -513,8 +513,9 @@ _WORDS = {
     "assign_lead": ("form", "routed", "again"),
     "card": ("yellow", "red", "slip"),
     "rebind": ("fitting", "newest"),
+    "sign_off": ("accepted", "sent_back"),
 }
-_NAMED = frozenset({"count", "record", "outcome", "end_leg", "propose_review"})
+_NAMED = frozenset({"count", "record", "outcome", "end_leg", "propose_review", "leave_out", "tell_enterprise"})
 _TARGETS = ("department", *(role.value for role in Role if role is not Role.SYSTEM))
 
 
@@ -621,6 +622,7 @@ EFFECTS = frozenset(
         "excuse",
         "extend",
         "hold",
+        "leave_out",
         "meet",
         "new_round",
         "notify",
@@ -636,8 +638,11 @@ EFFECTS = frozenset(
         "request",
         "resume",
         "settle",
+        "sign_off",
         "start",
         "submit_leg",
+        "substitute",
+        "tell_enterprise",
         "withdraw_open",
     }
 )

@@ -10,6 +10,7 @@ from typing import Any
 from service.core import clocks
 from service.core.calendar import Budget, Calendar
 from service.core.definitions import Workflow, holds
+from service.core.errors import Conflict
 from service.core.model import (
     Actor,
     Approval,
@@ -17,6 +18,7 @@ from service.core.model import (
     Clock,
     Decision,
     Event,
+    Exemption,
     Firing,
     Notice,
     Ticket,
@@ -35,6 +37,9 @@ COUNTERS = (
     "callback_attempts",
     "urges",
     "reopenings",
+    "attempts_today",
+    "yellow_cards",
+    "red_cards",
 )
 
 
@@ -89,6 +94,7 @@ class Draft:
         self.events: list[Event] = []
         self.firings: list[Firing] = []
         self.notices: list[Notice] = []
+        self.exemptions: list[Exemption] = []
         self.changes: dict[str, list[str]] = {}
 
     # -- writing ---------------------------------------------------------------------------------------------
@@ -147,6 +153,15 @@ class Draft:
             fired_at=fired_at.isoformat(),
         )
 
+    def check_not_recused(self, department: str) -> None:
+        """Raise Conflict for a unit that must have no part in this ticket: accuser material never reaches the accused."""
+        if f"unit:{department}" in self.ticket.recused:
+            raise Conflict(
+                f"{department} is recused from this ticket (it may be the unit complained of);"
+                " lift that first if it is wrong.",
+                department=department,
+            )
+
     # -- reading ---------------------------------------------------------------------------------------------
 
     def open_clocks(self, name: str) -> list[Clock]:
@@ -195,7 +210,11 @@ class Draft:
                 "department": leg.department if leg else "",
             },
             "legs": self._co_handlers(),
-            "counters": {**dict.fromkeys((*COUNTERS, *self.env.workflow.counters), 0), **ticket.counters},
+            "counters": {
+                **dict.fromkeys((*COUNTERS, *self.env.workflow.counters), 0),
+                **ticket.counters,
+                "attempts_today": int(self.attempted_today()),
+            },
             "pending": {kind: kind in pending for kind in self.env.workflow.approvals},
             "clocks": {
                 name: {"open": c.open, "state": str(c.state), "breached": c.breached_at is not None}
@@ -203,6 +222,13 @@ class Draft:
             },
             "review": {"open": ticket.open_review() is not None},
         }
+
+    def today(self) -> str:
+        return self.env.calendar.local_date(self.now).isoformat()
+
+    def attempted_today(self) -> bool:
+        """Whether a callback that reached nobody was tried on this day already: only one a day counts."""
+        return self.ticket.facts.get("attempted_on") == self.today()
 
     def _co_handlers(self) -> dict[str, int]:
         """How the co-handlers stand: those at work, those who replied, are late, or are still waited for."""
@@ -222,5 +248,10 @@ class Draft:
             owners = [m.department for m in ticket.measures if m.open]
             changes["visible_to"] = tuple(sorted({*legs, *asked, *owners}))
         return Decision(
-            self.before, evolve(ticket, **changes), tuple(self.events), tuple(self.firings), tuple(self.notices)
+            self.before,
+            evolve(ticket, **changes),
+            tuple(self.events),
+            tuple(self.firings),
+            tuple(self.notices),
+            tuple(self.exemptions),
         )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from service.core import clocks
-from service.core.calendar import Budget
+from service.core.calendar import Budget, Measure
 from service.core.definitions import Branch, Rung
 from service.core.draft import Draft
 from service.core.errors import Conflict, Invalid
@@ -19,6 +19,7 @@ from service.core.model import (
     Clock,
     ClockState,
     Event,
+    Exemption,
     Firing,
     Notice,
     Phase,
@@ -27,6 +28,9 @@ from service.core.model import (
     evolve,
 )
 from service.core.rebinding import rebind
+
+CAPS = frozenset({"pause_cap", "planned_until"})
+"""Clocks at whose due time a pause ends by itself: the ticket's own, not the request's that granted it."""
 
 
 def run(draft: Draft, branch: Branch | Rung) -> None:
@@ -53,7 +57,7 @@ def _start(draft: Draft, name: str) -> None:
         return
     if definition.family == "enterprise" and any(c.name == name and c.cycle == ticket.round for c in ticket.clocks):
         return
-    subject = draft.approval.id if draft.approval and name != "pause_cap" else None
+    subject = draft.approval.id if draft.approval and name not in CAPS else None
     start_clock(draft, name, anchor=_anchor(draft, definition.anchor), subject_id=subject)
 
 
@@ -92,6 +96,10 @@ def start_clock(
     budget = budget or (definition.budget if restart else definition.rework)
     if name == "pause_cap" and draft.form.get("days"):
         budget = Budget(definition.budget.measure, min(definition.budget.amount, int(draft.form["days"])))
+    if name == "planned_until":
+        # decided late, a plan may have little of its time left: its day is the next one at the least
+        days = (date.fromisoformat(draft.form["planned_on"]) - draft.env.calendar.local_date(anchor)).days
+        budget = Budget(Measure.natural_days, max(1, min(definition.budget.amount, days)))
     latest = max((c.cycle for c in ticket.clocks if c.name == name), default=0)  # a migration may have taken some away
     cycle = ticket.round if definition.family == "enterprise" else 1 + latest
     due_at = draft.due_of(name, anchor, budget)
@@ -243,6 +251,7 @@ def _assign_lead(draft: Draft, source: str) -> None:
 
 
 def _new_leg(draft: Draft, department: str, role: str) -> Assignment:
+    draft.check_not_recused(department)
     leg = Assignment(draft.env.new_id(), draft.ticket.id, department, role, "pending", draft.ticket.round, draft.now)
     draft.put("assignments", leg)
     return leg
@@ -281,6 +290,8 @@ def _assign_to(draft: Draft, _: Any) -> None:
     leg = draft.leg or draft.ticket.lead_leg()
     if leg is None:
         raise Conflict("No department handles this ticket yet; dispatch it first.")
+    if f"person:{draft.form['assignee']}" in draft.ticket.recused:
+        raise Conflict("This person is recused from this ticket.")
     draft.put("assignments", replace(leg, assignee=str(draft.form["assignee"])))
 
 
@@ -346,13 +357,17 @@ def _withdraw_open(draft: Draft, _: Any) -> None:
         _excuse(draft, list(definition.delays), approval)
 
 
+OF_A_ROUND = ("callback_attempts", "yellow_cards", "red_cards")
+"""Counters that begin anew with each round."""
+
+
 def _new_round(draft: Draft, _: Any) -> None:
     current = draft.ticket.current_round()
     if current is not None and current.ended_at is None:  # a round that a closing ended keeps its end (P5)
         _round(draft, ended_at=draft.now)
     draft.set(round=draft.ticket.round + 1)
     draft.put("rounds", Round(draft.ticket.id, draft.ticket.round, draft.now))
-    draft.set(counters={**draft.ticket.counters, "callback_attempts": 0})
+    draft.set(counters={**draft.ticket.counters, **dict.fromkeys(OF_A_ROUND, 0)})
 
 
 def _outcome(draft: Draft, value: str) -> None:
@@ -367,6 +382,8 @@ def _card(draft: Draft, level: str) -> None:
     cards = draft.ticket.facts.get("cards", [])
     if level == "slip":  # a supervision slip (督办单) is a paper: it has a number of its own
         card["number"] = f"DB{draft.ticket.number[2:]}-{1 + sum(c['level'] == 'slip' for c in cards)}"
+    else:
+        draft.count(f"{level}_cards")
     draft.fact("cards", [*cards, card])
     draft.event("card.issued", **card)
 
@@ -395,6 +412,92 @@ def _record(draft: Draft, name: str) -> None:
         draft.fact(name, entry)
     if name == "callback":
         _round(draft, solved=draft.form.get("solved"), satisfaction=draft.form.get("satisfaction"))
+
+
+def _count(draft: Draft, name: str) -> None:
+    if name == "callback_attempts":
+        if draft.attempted_today():
+            return
+        draft.fact("attempted_on", draft.today())
+    draft.count(name)
+
+
+def _tell_enterprise(draft: Draft, about: str) -> None:
+    """What the enterprise must be told; the hotline gets it as an event and passes it on."""
+    due = [c.due_at.isoformat() for name in ("resolve", *CAPS) for c in draft.open_clocks(name)]
+    told = {"about": about, "at": draft.now.isoformat(), "next_date": max(due, default=None)}
+    for field in ("reason", "public_reply", "interim_reply", "measures", "planned_on", "legal_route", "kind"):
+        if field in draft.form:
+            told[field] = str(draft.form[field])
+    draft.fact("enterprise_notices", [*draft.ticket.facts.get("enterprise_notices", []), told])
+    draft.event("enterprise.told", **told)
+
+
+def _leave_out(draft: Draft, code: str) -> None:
+    """The rating of this round stays as it was given; by the decision of a third party the assessment leaves it out."""
+    callback = draft.ticket.facts.get("callback", {})
+    draft.exemptions.append(
+        Exemption(
+            id=draft.env.new_id(),
+            ticket_id=draft.ticket.id,
+            scope="rating",
+            round=draft.ticket.round,
+            code=code,
+            reason=str(draft.form.get("reason", "")),
+            evidence="",
+            department=draft.ticket.lead,
+            state="approved",
+            requested_by=str(callback.get("by", "system")),
+            requested_at=draft.now,
+            expires_at=draft.now + LEFT_OUT_FOR,
+            decided_by=draft.actor.subject,
+            decided_at=draft.now,
+            decision_reason=str(draft.form.get("reason", "")),
+        )
+    )
+
+
+LEFT_OUT_FOR = timedelta(days=3650)
+"""A decided dispute stays decided: longer than any assessment looks back."""
+
+
+def _co_leg(draft: Draft, field: str) -> Assignment:
+    code = draft.form[field]
+    leg = next(
+        (a for a in draft.ticket.assignments if a.open and a.role == "co_handler" and a.department == code), None
+    )
+    if leg is None:
+        raise Conflict(f"{code} is no co-handler of this ticket.")
+    return leg
+
+
+def _sign_off(draft: Draft, verdict: str) -> None:
+    """The lead accepts a co-handler's answer (会签), or sends it back: its leg then has a limit anew."""
+    leg = _co_leg(draft, "department")
+    if leg.state != "submitted":
+        raise Conflict(f"{leg.department} has not answered yet.")
+    signed = {"department": leg.department, "verdict": verdict, "at": draft.now.isoformat(), "by": draft.actor.subject}
+    draft.fact(
+        "signed_off", [*draft.ticket.facts.get("signed_off", []), {**signed, "reason": draft.form.get("reason")}]
+    )
+    if verdict == "accepted":
+        return
+    draft.put("assignments", replace(leg, state="pending", submitted_at=None))
+    for name, definition in draft.env.workflow.clocks.items():
+        if name.startswith("co_") and definition.family == "assignment":
+            start_clock(draft, name, anchor=draft.now, assignment=leg, budget=definition.rework)
+    draft.notices.append(Notice(f"department:{leg.department}", "sent_back"))
+
+
+def _substitute(draft: Draft, _: Any) -> None:
+    """Another unit in a co-handler's place: what the first was late with stays its own."""
+    leg = _co_leg(draft, "instead_of")
+    code = str(draft.form["department"])
+    if any(a.open and a.department == code for a in draft.ticket.assignments):
+        raise Conflict(f"{code} handles this ticket already.")
+    _end_assignment(draft, leg, "substituted")
+    draft.notices.append(Notice(f"department:{leg.department}", "substituted"))
+    _add_co_handler(draft, code)
 
 
 def _reclassify(draft: Draft, _: Any) -> None:
@@ -497,11 +600,12 @@ HANDLERS: Mapping[str, Callable[[Draft, Any], None]] = {
     "card": _card,
     "clear_lead": _clear_lead,
     "close": _close,
-    "count": lambda draft, name: draft.count(name),
+    "count": _count,
     "end_leg": _end_leg,
     "excuse": _excuse,
     "extend": _extend,
     "hold": _hold,
+    "leave_out": _leave_out,
     "meet": _meet,
     "new_round": _new_round,
     "notify": _notify,
@@ -517,7 +621,10 @@ HANDLERS: Mapping[str, Callable[[Draft, Any], None]] = {
     "request": _request,
     "resume": _resume,
     "settle": _settle,
+    "sign_off": _sign_off,
     "start": _start,
     "submit_leg": _submit_leg,
+    "substitute": _substitute,
+    "tell_enterprise": _tell_enterprise,
     "withdraw_open": _withdraw_open,
 }

@@ -10,6 +10,8 @@ JiebanError
 │   ├── PreviewRequired     what this would change has not been looked at
 │   ├── KeyReused           an idempotency key came back with another body
 │   └── Busy                the same key, or the row, is being worked on right now
+├── TooLarge            more was sent than is taken
+├── WrongKind           a file of a kind that is not taken, or that is not what it says
 ├── Stale               If-Match named an older version
 └── DefinitionError     a workflow, calendar or routing file is wrong; names file, line and path
 """
@@ -52,6 +54,16 @@ class Invalid(JiebanError):
     @classmethod
     def field(cls, pointer: str, detail: str) -> Invalid:
         return cls("One field is not as expected.", [FieldError(pointer, detail)])
+
+
+class TooLarge(JiebanError):
+    slug = "too-large"
+    title = "The request is too large"
+
+
+class WrongKind(JiebanError):
+    slug = "unsupported-media-type"
+    title = "A file of this kind is not taken"
 
 
 class NotFound(JiebanError):

@@ -85,7 +85,7 @@ _MOVING = frozenset(
     {
         "accept", "add_co_handlers", "assign_lead", "assign_to", "cancel", "clear_lead", "close", "count", "end_leg",
         "excuse", "extend", "hold", "meet", "new_round", "pause", "propose_review", "release", "reopen", "replace",
-        "request", "resume", "settle", "start", "submit_leg", "withdraw_open",
+        "request", "resume", "settle", "sign_off", "start", "submit_leg", "substitute", "withdraw_open",
     }
 )  # fmt: skip
 """The effects that change a configuration; the others (notify, record, card, outcome, …) do not."""
@@ -93,6 +93,8 @@ _OF_CLOCKS = frozenset({"start", "meet", "cancel", "hold", "release", "settle", 
 _QUIET = frozenset({"count"})
 _NAMED_LEAD = re.compile(r"ticket\.lead\s*(?:[!=]=\s*[\"'][^\"']|in\b)")
 JOINING = frozenset({"merge", "split"})
+GIVEN_BY_HAND = frozenset({"yellow_cards", "red_cards"})
+"""Counters that also grow beside the workflow: supervisors give cards at any time."""
 
 
 def structure(flow: Workflow, clocks: frozenset[str]) -> Bones:
@@ -398,7 +400,8 @@ class Machine:
     def _fate(self, read: Read, whole: Shape) -> Sequence[Any]:
         root, name = read[0], read[1]
         if root == "counters":
-            return numbers_around(whole.numbers, 0) if name in self.counts else [0]
+            given = name in self.counts or name in GIVEN_BY_HAND
+            return numbers_around(whole.numbers, 0) if given else [0]
         if read == ("ticket", "round"):
             return numbers_around(whole.numbers, 1) if self.rounds else [1]
         if read == ("ticket", "domain") and self.bones.domains:
@@ -592,6 +595,18 @@ class Machine:
 
     def _do_add_co_handlers(self, config: Config, _: Any, moment: _Moment) -> Config:
         return config._replace(co=WAITING) if self.co_tracked else config
+
+    def _do_substitute(self, config: Config, _: Any, moment: _Moment) -> Config:
+        return config._replace(co=WAITING) if self.co_tracked else config
+
+    def _do_sign_off(self, config: Config, verdict: str, moment: _Moment) -> Config:
+        """Sent back, a co-handler is waited for anew, and its clock begins."""
+        if verdict == "accepted":
+            return config
+        for n in self.co_clocks:
+            config = self._set(config, n, RUNNING)
+            moment.begun.add(self.bones.clocks[n].name)
+        return self._do_substitute(config, None, moment)
 
     def _do_end_leg(self, config: Config, _: Any, moment: _Moment) -> Config | Alternatives:
         if moment.leg == CO:

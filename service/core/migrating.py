@@ -27,7 +27,9 @@ from service.core.model import Clock, Decision, Extension, Phase, Ticket, evolve
 from service.core.rebinding import Promise, bind, by_policy
 from service.core.workflow import catch_up
 
-KERNEL = frozenset({"pause_cap", "review_screen", "review_opinion", "review_decision", "review_measure"})
+KERNEL = frozenset(
+    {"pause_cap", "planned_until", "review_screen", "review_opinion", "review_decision", "review_measure"}
+)
 """Clocks that the engine itself asks for by name: they keep it."""
 
 

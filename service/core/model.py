@@ -356,6 +356,32 @@ class Ticket:
 
 
 @dataclass(frozen=True, slots=True)
+class Exemption:
+    """What the assessment leaves out (免考). `scope`: the whole ticket, or the rating of one round (评星复议).
+
+    `state`: pending, approved, denied, revoked. Beside the ticket, not a part of it: it changes nothing that happened.
+    """
+
+    id: str
+    ticket_id: str
+    scope: str
+    round: int | None
+    code: str
+    reason: str
+    evidence: str
+    department: str | None
+    state: str
+    requested_by: str
+    requested_at: datetime
+    expires_at: datetime
+    decided_by: str | None = None
+    decided_at: datetime | None = None
+    decision_reason: str = ""
+    revoked_by: str | None = None
+    revoked_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """One line of a ticket's history. `occurred_at` is when it took effect (a timer's due instant)."""
 
@@ -395,3 +421,4 @@ class Decision:
     events: tuple[Event, ...]
     firings: tuple[Firing, ...] = ()
     notices: tuple[Notice, ...] = ()
+    exemptions: tuple[Exemption, ...] = ()

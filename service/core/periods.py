@@ -53,6 +53,24 @@ class Daily:
         return datetime.combine(tomorrow, self.at, self.zone).astimezone(UTC)
 
 
+@dataclass(frozen=True, slots=True)
+class Weekly:
+    """One slot a week, at a local time of a weekday (0: Monday)."""
+
+    weekday: int
+    at: time
+    zone: ZoneInfo
+
+    def latest(self, now: datetime) -> datetime:
+        slot = Daily(self.at, self.zone).latest(now).astimezone(self.zone)
+        day = slot.date() - timedelta(days=(slot.weekday() - self.weekday) % 7)
+        return datetime.combine(day, self.at, self.zone).astimezone(UTC)
+
+    def after(self, slot: datetime) -> datetime:
+        next_week = slot.astimezone(self.zone).date() + timedelta(days=7)
+        return datetime.combine(next_week, self.at, self.zone).astimezone(UTC)
+
+
 def due_slots(period: Period, last: datetime | None, now: datetime, *, run_all: bool) -> Iterator[datetime]:
     """Slots to be done at `now`, oldest first. `last`: the newest one that was claimed, None if none ever was.
 

@@ -14,7 +14,7 @@ TIMERS = frozenset({"clock.fired", "clock.breached"})
 """Events that only timers make; a reader of histories leaves them out but for the last of a ticket."""
 _BY_PRODUCTS = frozenset(
     {"card.issued", "clock.rebound", "clock.breached_on_rebind", "ticket.reclassified", "ticket.rebound",
-     "review.completed", "contact.revealed", "ticket.viewed", "ticket.revealed", "ticket.recused",
+     "review.completed", "contact.revealed", "enterprise.told", "ticket.viewed", "ticket.revealed", "ticket.recused",
      "ticket.recusal_lifted", "ticket.handed_on"}
 )  # fmt: skip
 """What an act brings about, or what changes nothing; a rebinding is told to the act that it belongs to."""
@@ -26,6 +26,8 @@ _MEASURE_STEPS: Mapping[str, str] = {
     "reported": "report", "evidence_submitted": "submit_evidence", "struck_off": "strike_off", "waived": "strike_off",
     "rescheduled": "reschedule",
 }  # fmt: skip
+_BESIDE = frozenset({"supervision", "exemption"})
+"""Kinds of events that move neither stage nor clock."""
 _MOVING = frozenset({"accepted", "refused", "decided", "withdrawn", "struck_off", "waived"})
 """Steps of a review that may send the ticket elsewhere."""
 _JOINED = frozenset({"ticket.absorbed"})
@@ -99,7 +101,7 @@ class Reader:
                 self._recounted(steps, at, data["after"]["calendar"])
             if type_ == "source.corrected" and not data["reclassified"]:
                 continue
-            if type_ in _BY_PRODUCTS or (type_ == "review.proposed" and self._belongs(entries, n)):
+            if type_ in _BY_PRODUCTS or kind in _BESIDE or (type_ == "review.proposed" and self._belongs(entries, n)):
                 continue
             who = self._actor(actor)
             if kind == "ticket":

@@ -127,6 +127,7 @@ def _request_opinions(draft: Draft, review: Review, form: Mapping[str, Any]) -> 
         if code in asked:
             continue
         asked.add(code)
+        draft.check_not_recused(code)
         opinion = Opinion(draft.env.new_id(), draft.ticket.id, review.id, code, draft.now)
         draft.put("opinions", opinion)
         start_clock(draft, "review_opinion", anchor=draft.now, subject_id=opinion.id, department=code)
@@ -215,6 +216,7 @@ def _create_measure(draft: Draft, review: Review, item: Mapping[str, Any], n: in
     days = (date.fromisoformat(str(item["due_on"])) - today).days
     if not 1 <= days <= 730:
         raise Invalid.field(f"/measures/{n}/due_on", "expected a date from tomorrow on, within two years")
+    draft.check_not_recused(str(item["department"]))
     task = MeasureTask(
         id=draft.env.new_id(),
         ticket_id=draft.ticket.id,

@@ -338,7 +338,7 @@ def _approval(flow: Workflow, base: ApprovalDef, over: ApprovalDef) -> Iterator[
     path: Path = ("approvals", base.kind)
     left = list(over.levels)
     for level in base.levels:
-        as_strict = [o for o in left if o.roles <= level.roles and (o.when is None or _when(o) == _when(level))]
+        as_strict = [o for o in left if o.roles <= level.roles and (o.when is None or _when(level) in _alternatives(o))]
         if not as_strict:
             where = (*path, "levels" if len(over.levels) > 1 or len(base.levels) > 1 else "roles")
             yield _fault(
@@ -385,6 +385,12 @@ def _same(base: Sequence[Branch], over: Sequence[Branch]) -> bool:
 
 def _when(branch: Branch | Level) -> str | None:
     return None if branch.when is None else str(branch.when.source)
+
+
+def _alternatives(level: Level) -> list[str]:
+    """The conditions of which each alone makes a level needed; one in brackets stays as it is."""
+    source = _when(level) or ""
+    return [source] if "(" in source else [source, *(part.strip() for part in source.split("||"))]
 
 
 def _pairs(branches: Iterable[Branch]) -> Iterator[tuple[str, Any]]:

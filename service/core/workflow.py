@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from service.core import clocks
@@ -117,11 +117,14 @@ def note(ticket: Ticket, type_: str, data: Mapping[str, Any], env: Env) -> Decis
     return draft.finish()
 
 
-def decide_approval(ticket: Ticket, approval_id: str, approve: bool, reason: str, env: Env) -> Decision:
+def decide_approval(
+    ticket: Ticket, approval_id: str, approve: bool, reason: str, env: Env, on_behalf_of: str | None = None
+) -> Decision:
     """One level of a return, extension or pause is decided by somebody who may.
 
     Never by who asked or who decided a level before (four eyes); a handler decides for his or her own unit only. The last
-    level needed, or a denial at any, ends the request.
+    level needed, or a denial at any, ends the request. `on_behalf_of`: the absent approver for whom the actor, a deputy,
+    decides; four eyes look at both.
     """
     draft = Draft(ticket, env)
     catch_up(draft, env.now)
@@ -136,15 +139,24 @@ def decide_approval(ticket: Ticket, approval_id: str, approve: bool, reason: str
         raise Conflict(f"This request is {approval.state} already.", state=approval.state)
     if env.actor.role is Role.HANDLER and approval.department not in env.actor.departments:
         raise Forbidden("A department decides the requests of its own people only.")
-    if approval.requested_by == env.actor.subject:
+    deciding = {env.actor.subject, on_behalf_of}
+    if approval.requested_by in deciding:
         raise Forbidden("Nobody decides his or her own request.")
-    if any(said["by"] == env.actor.subject for said in approval.decisions):
+    if any(deciding & {said["by"], said.get("on_behalf_of", said["by"])} for said in approval.decisions):
         raise Forbidden("Each level is decided by another person.")
+    if (
+        approve
+        and draft.ticket.counters.get("red_cards", 0)
+        and any(v == "extend" for v, _ in definition.approve.effects)
+    ):
+        raise Conflict("No extension is granted after a red card / 红牌后不予延期")
     said = {"level": approval.level, "by": env.actor.subject, "at": env.now.isoformat(), "reason": reason}
+    told = {"on_behalf_of": on_behalf_of} if on_behalf_of else {}
+    said |= told
     approval = replace(approval, decisions=(*approval.decisions, {**said, "approve": approve}))
     higher = next_level(definition, approval, draft.context() | {"form": dict(approval.form)}) if approve else None
     if higher is not None:
-        return _passed_on(draft, replace(approval, level=higher), definition)
+        return _passed_on(draft, replace(approval, level=higher), definition, told)
     state = "approved" if approve else "denied"
     approval = replace(approval, state=state, decided_by=env.actor.subject, decided_at=env.now, reason=reason)
     came_from = draft.ticket.stage
@@ -161,6 +173,7 @@ def decide_approval(ticket: Ticket, approval_id: str, approve: bool, reason: str
         approval=approval.id,
         kind=approval.kind,
         reason=reason,
+        **told,
         **{"from": came_from, "to": draft.ticket.stage},
     )
     return draft.finish()
@@ -172,13 +185,13 @@ def next_level(definition: ApprovalDef, approval: Approval, context: Mapping[str
     return next((n for n, level in above if holds(level.when, context)), None)
 
 
-def _passed_on(draft: Draft, approval: Approval, definition: ApprovalDef) -> Decision:
+def _passed_on(draft: Draft, approval: Approval, definition: ApprovalDef, told: Mapping[str, str]) -> Decision:
     """A level said yes: the next one decides, within the clock anew. The request stays undecided (T7)."""
     end_clocks(draft, [c for c in draft.open_clocks(definition.clock) if c.subject_id == approval.id], "decided")
     draft.approval = approval
     draft.put("approvals", approval)
     HANDLERS["start"](draft, definition.clock)
-    draft.event("approval.passed", approval=approval.id, kind=approval.kind, level=approval.level)
+    draft.event("approval.passed", approval=approval.id, kind=approval.kind, level=approval.level, **told)
     return draft.finish()
 
 
@@ -284,11 +297,24 @@ def check_form(action: ActionDef, form: Mapping[str, Any], env: Env) -> None:
             errors.append(FieldError(f"/{field}", wanted))
         if schema.get("x-kind") == "matter" and isinstance(value, str) and value not in env.matters:
             errors.append(FieldError(f"/{field}", "expected the code of a matter; GET /v1/matters lists them"))
+        if schema.get("x-kind") == "day_ahead" and isinstance(value, str):
+            errors += _day_ahead(field, value, int(schema.get("x-within-days", 365)), env)
         if schema.get("items", {}).get("x-kind") == "department" and isinstance(value, list):
             codes = [(n, code) for n, code in enumerate(value) if isinstance(code, str)]
             errors += [FieldError(f"/{field}/{n}", wanted) for n, code in codes if code not in departments]
     if errors:
         raise Invalid(f"The form of {action.name!r} is not as expected.", errors)
+
+
+def _day_ahead(field: str, value: str, within: int, env: Env) -> list[FieldError]:
+    """A day after today, and not further off than `within` days."""
+    try:
+        ahead = (date.fromisoformat(value) - env.calendar.local_date(env.now)).days
+    except ValueError:
+        return []  # the schema says what is wrong with it
+    if 1 <= ahead <= within:
+        return []
+    return [FieldError(f"/{field}", f"expected a day from tomorrow on, at most {within} days ahead")]
 
 
 def _field_errors(error: Any) -> list[FieldError]:

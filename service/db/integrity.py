@@ -65,6 +65,22 @@ TRIGGERS = """
     FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
     WHERE NOT t.tgisinternal AND t.tgenabled <> 'D' AND c.relnamespace = 'public'::regnamespace
 """
+TEXTS = """
+    -- tickets that a search would miss, or show to others than may see them
+    SELECT t.number, x.ticket_id IS NULL AS missing FROM tickets t LEFT JOIN ticket_texts x ON x.ticket_id = t.id
+    WHERE t.id <= $1 AND (x.ticket_id IS NULL OR x.visible_to <> t.visible_to)
+"""
+QUEUED = """
+    -- tickets that stand in the queue and should not, that are missing there, or stand there otherwise than they are
+    SELECT coalesce(t.id, q.ticket_id) AS id, coalesce(t.number, q.ticket_id::text) AS number
+    FROM (SELECT * FROM tickets WHERE phase <> 'closed' AND id <= $1) t
+    FULL JOIN (SELECT * FROM open_tickets WHERE ticket_id <= $1) q ON q.ticket_id = t.id
+    WHERE t.id IS NULL OR q.ticket_id IS NULL OR q.due <> coalesce(t.next_due_at, 'infinity')
+       OR q.visible_to <> t.visible_to OR q.phase <> t.phase OR q.urgency <> t.urgency OR q.domain <> t.domain
+       OR q.matter IS DISTINCT FROM t.matter
+       OR q.departments <> ARRAY(SELECT a.department FROM assignments a
+                                 WHERE a.ticket_id = t.id AND a.ended_at IS NULL ORDER BY a.id)
+"""
 FORCED = """
     -- tables that show a department its own rows only
     SELECT relname AS table_name FROM pg_class

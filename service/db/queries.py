@@ -1,70 +1,11 @@
-"""Lists for people: queue, tickets, events, approvals, docket, measures. Keyset paging, stable while rows change."""
+"""Lists for people: events, approvals, docket, measures (queue, tickets: `finding`). Keyset paging, stable while rows change."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from service.db.session import Tx
-
-QUEUE = """
-    -- open tickets of the caller's departments, nearest due first; a paused one without a due time comes last
-    SELECT t.id, t.number, t.title, t.stage, t.phase, t.domain, t.matter, t.urgency, t.district, t.lead, t.round,
-           t.next_due_at, t.received_at, t.version, t.workflow_key, t.workflow_version,
-           t.content -> 'enterprise' ->> 'name' AS enterprise,
-           (SELECT json_agg(json_build_object('department', a.department, 'role', a.role, 'assignee', a.assignee))
-            FROM assignments a WHERE a.ticket_id = t.id AND a.ended_at IS NULL) AS legs
-    FROM tickets t
-    WHERE t.phase <> 'closed' AND NOT 'person:' || current_setting('jieban.client', true) = ANY(t.recused)
-      AND ($1::text[] IS NULL OR EXISTS (
-            SELECT 1 FROM assignments a
-            WHERE a.ticket_id = t.id AND a.ended_at IS NULL AND a.department = ANY($1)
-              AND ($3::text IS NULL OR a.assignee = $3)))
-      AND ($2::text IS NULL OR t.phase = $2)
-      AND ($3::text IS NULL OR EXISTS (
-            SELECT 1 FROM assignments a WHERE a.ticket_id = t.id AND a.ended_at IS NULL AND a.assignee = $3))
-      AND ($4::timestamptz IS NULL OR t.next_due_at < $4)
-      AND ($5::text IS NULL OR strpos(lower(t.title || ' ' || t.description || ' ' || t.number), lower($5)) > 0)
-      AND ($6::timestamptz IS NULL OR (coalesce(t.next_due_at, 'infinity'), t.id) > ($6, $7::uuid))
-    ORDER BY coalesce(t.next_due_at, 'infinity'), t.id
-    LIMIT $8
-"""
-
-
-async def queue(
-    tx: Tx,
-    departments: Sequence[str] | None,
-    phase: str | None,
-    assignee: str | None,
-    due_before: datetime | None,
-    text: str | None,
-    after: tuple[datetime, str] | None,
-    limit: int,
-) -> list[Any]:
-    at, last = after or (None, None)
-    listed = list(departments) if departments is not None else None
-    return await tx.rows(QUEUE, listed, phase, assignee, due_before, text, at, last, limit)
-
-
-TICKETS = """
-    -- tickets by creation, newest first, for look-ups and reconciliation
-    SELECT t.id, t.number, t.title, t.stage, t.phase, t.domain, t.lead, t.outcome, t.created_at, t.closed_at,
-           t.source_system, t.source_reference, t.next_due_at, t.version
-    FROM tickets t
-    WHERE NOT 'person:' || current_setting('jieban.client', true) = ANY(t.recused)
-      AND ($1::text IS NULL OR t.phase = $1) AND ($2::text IS NULL OR t.domain = $2)
-      AND ($3::text IS NULL OR t.lead = $3)
-      AND ($4::text IS NULL OR t.source_system = $4) AND ($5::text IS NULL OR t.source_reference = $5)
-      AND ($6::uuid IS NULL OR t.id < $6)
-    ORDER BY t.id DESC
-    LIMIT $7
-"""
-
-
-async def tickets(tx: Tx, *filters: str | None, after: str | None, limit: int) -> list[Any]:
-    """`filters`: phase, domain, lead, source system, source reference."""
-    return await tx.rows(TICKETS, *filters, after, limit)
 
 
 async def events_of(tx: Tx, ticket_id: str, after: int, limit: int) -> list[Any]:

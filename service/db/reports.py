@@ -27,7 +27,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "return": ("invalid_return_rate",),
     "reply": ("audit_failure_rate",),
     "ending": ("rework_rate", "repeat_rate"),
-    "closing": ("closed", "completed", "withdrawn", "merged"),
+    "closing": ("closed", "completed", "withdrawn", "merged", "not_accepted"),
     "arrival": ("review_rate", "new"),
     "start": ("carried_over",),
     "end": ("open_at_end",),
@@ -42,14 +42,14 @@ HALVES = (
 
 _PLACE = {figure: (part, n) for part, names in PARTS.items() for n, figure in enumerate(names, 1)}
 
-KEYS = ("department", "domain", "district", "month", "origin")
-"""What a report can be grouped by: columns of sla_facts. `origin` is carried_over or new."""
+KEYS = ("department", "domain", "district", "month", "week", "origin")
+"""What a report can be grouped by: columns of sla_facts. `origin` is carried_over or new, `week` as ISO 8601 writes it."""
 
 _SQL = Path(__file__).parent / "sql"
 FACTS = (_SQL / "sla_facts.sql").read_text(encoding="utf-8")
 _BARE_FACTS = FACTS.replace("LEFT JOIN known t", "LEFT JOIN tickets t")
 """The same rows; the planner leaves this join out when nothing of the ticket is asked for (`_BARE_KEYS`)."""
-_BARE_KEYS = frozenset({"department", "month"})
+_BARE_KEYS = frozenset({"department", "month", "week"})
 TIMES = (_SQL / "sla_times.sql").read_text(encoding="utf-8")
 
 
@@ -69,8 +69,8 @@ class Scope:
 
 Key = tuple[str | None, ...]
 """One group: the values of the keys it is grouped by, in their order."""
-Counts = dict[Key, dict[str, tuple[int, int]]]
-"""Group -> figure -> (numerator, denominator)."""
+Counts = dict[Key, dict[str, tuple[int, int, int]]]
+"""Group -> figure -> (numerator, denominator, excluded by an exemption)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ async def prepare(tx: Tx) -> None:
 
 
 async def sla_counts(tx: Tx, scope: Scope, group_by: Sequence[str], parts: Sequence[str]) -> Counts:
-    """(numerator, denominator) by group and figure of these parts; what has nothing to count is absent."""
+    """(numerator, denominator, excluded) by group and figure of these parts; what has nothing to count is absent."""
     facts = _BARE_FACTS if set(group_by) <= _BARE_KEYS else FACTS
     columns = ", ".join(f"f.{name}" for name in (*_checked(group_by), "part", "exempt", "hits"))
     sql = f"SELECT {columns}, count(*) AS things FROM ({facts}) f GROUP BY {columns}"  # noqa: S608
@@ -101,10 +101,13 @@ async def sla_counts(tx: Tx, scope: Scope, group_by: Sequence[str], parts: Seque
     for row in await tx.rows(sql, *scope.arguments(*parts)):
         group = out.setdefault(tuple(row[name] for name in group_by), {})
         for figure, hit in zip(PARTS[row["part"]], row["hits"], strict=True):
-            if hit is None or (row["exempt"] and figure not in COUNT_NAMES):
+            if hit is None:
                 continue
-            numerator, denominator = group.get(figure, (0, 0))
-            group[figure] = (numerator + row["things"] * hit, denominator + row["things"])
+            numerator, denominator, excluded = group.get(figure, (0, 0, 0))
+            if row["exempt"] and figure not in COUNT_NAMES:
+                group[figure] = (numerator, denominator, excluded + row["things"])
+            else:
+                group[figure] = (numerator + row["things"] * hit, denominator + row["things"], excluded)
     return {key: group for key, group in out.items() if group}
 
 
@@ -114,17 +117,20 @@ async def sla_tickets(
     figure: str,
     filters: Mapping[str, str | None],
     *,
-    hits_only: bool,
+    part: str,
     after: tuple[str, str] | None,
     limit: int,
 ) -> list[Any]:
     """What a figure counts, by ticket id: ticket_id, number, subject, department, at, hit.
 
-    `filters`: key -> its value (None: where it is not known). `after`: ticket id and subject of the last row before.
+    `part`: numerator, denominator, or excluded (kept out by an exemption). `filters`: key -> its value (None: where it is
+    not known). `after`: ticket id and subject of the last row before.
     """
-    part, place = _PLACE[figure]
-    rated = "" if figure in COUNT_NAMES else "AND NOT f.exempt"
-    wanted = "AND f.hits[$10]" if hits_only else ""
+    facts_part, place = _PLACE[figure]
+    rated = "" if figure in COUNT_NAMES else "AND f.exempt" if part == "excluded" else "AND NOT f.exempt"
+    wanted = {"numerator": "AND f.hits[$10]", "denominator": "", "excluded": ""}[part]
+    if part == "excluded" and figure in COUNT_NAMES:
+        wanted = "AND false"
     for n, name in enumerate(_checked(filters), 11):
         wanted += f" AND f.{name} IS NOT DISTINCT FROM ${n}::text"
     sql = f"""SELECT f.ticket_id, f.number, f.subject, f.department, f.at, f.hits[$10::int] AS hit
@@ -133,7 +139,27 @@ async def sla_tickets(
                 AND ($7::uuid IS NULL OR (f.ticket_id, f.subject) > ($7, $8::text))
               ORDER BY f.ticket_id, f.subject LIMIT $9"""  # noqa: S608
     at_id, at_subject = after or (None, None)
-    return await tx.rows(sql, *scope.arguments(part), at_id, at_subject, limit, place, *filters.values())
+    return await tx.rows(sql, *scope.arguments(facts_part), at_id, at_subject, limit, place, *filters.values())
+
+
+async def restated(tx: Tx, scope: Scope, limit: int) -> list[Any]:
+    """Exemptions that were decided, ran out or were taken back after the period's end: what tells its figures anew.
+
+    Newest change first.
+    """
+    return await tx.rows(
+        """SELECT e.id, e.ticket_id, t.number, e.scope, e.round, e.code, c.change, c.at, c.by, c.reason, e.expires_at
+           FROM exemptions e JOIN tickets t ON t.id = e.ticket_id
+           CROSS JOIN LATERAL (VALUES
+               ('approved', CASE WHEN e.state <> 'denied' THEN e.decided_at END, e.decided_by, e.decision_reason),
+               ('revoked', e.revoked_at, e.revoked_by, ''),
+               ('expired', CASE WHEN e.state = 'approved' AND e.expires_at < $3 THEN e.expires_at END, 'system', '')
+           ) c (change, at, by, reason)
+           WHERE c.at >= $2 AND c.at < $3 AND t.received_at < $2 AND (t.closed_at IS NULL OR t.closed_at >= $1)
+             AND ($4::text[] IS NULL OR t.lead = ANY ($4))
+           ORDER BY c.at DESC, e.id LIMIT $5""",
+        scope.start, scope.end, scope.as_of, scope.departments, limit,
+    )  # fmt: skip
 
 
 async def sla_times(tx: Tx, scope: Scope, group_by: Sequence[str]) -> list[Spans]:

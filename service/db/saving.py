@@ -16,10 +16,10 @@ from typing import Any
 from pydantic_core import to_json
 from sqlalchemy.dialects import postgresql
 
-from service.core import history
+from service.core import history, words
 from service.core.errors import Stale
 from service.core.history import Json
-from service.core.model import Clock, ClockState, Decision, Ticket
+from service.core.model import Clock, ClockState, Decision, Event, Ticket
 from service.db import tables
 from service.db.session import Tx
 from service.db.tickets import CHILDREN
@@ -31,8 +31,10 @@ _STATE = (
 )  # fmt: skip
 _OWN_STATE = _STATE[:-1]
 """What of a ticket's state is its own; `next_due_at` is read off its clocks."""
-_CONFLICT = {"rounds": "(ticket_id, number)"}
-_INSERT_ONLY = frozenset({"clocks", "firings", "events", "outbox", "notices", "idempotency", "enterprises"})
+_CONFLICT = {"rounds": "(ticket_id, number)", "open_tickets": "(ticket_id)"}
+_INSERT_ONLY = frozenset(
+    {"ticket_texts", "clocks", "firings", "events", "outbox", "notices", "idempotency", "enterprises"}
+)
 _POSTGRES = postgresql.dialect()  # type: ignore[no-untyped-call]
 NARROW_FROM = 20
 """From so many tickets on only the columns that changed in any of them are written: a statement of its own for each set of
@@ -41,6 +43,9 @@ _ALWAYS = ("updated_at", "next_due_at", "version", "last_seq", "head_hash")
 _ORDER = [
     "enterprises",
     "tickets",
+    "ticket_texts",
+    "open_tickets",
+    "closed_tickets",
     *CHILDREN,
     "changed_clocks",
     "events",
@@ -62,6 +67,8 @@ _TYPES: Mapping[str, Mapping[str, str]] = {
     for name, row in {
         "enterprises": tables.Enterprise,
         "tickets": tables.TicketRow,
+        "ticket_texts": tables.TicketText,
+        "open_tickets": tables.OpenTicket,
         "events": tables.EventRow,
         "firings": tables.FiringRow,
         "outbox": tables.OutboxRow,
@@ -94,6 +101,13 @@ async def save(
         ticket, events = history.seal(decision.after, decision.events, new_id, recorded_at or tx.now)
         row = {**ticket.__dict__, "next_due_at": _next_due_at(ticket)}
         batch.setdefault("tickets", []).append({**intake, **row} if intake else row)
+        if intake:
+            batch["ticket_texts"] = [text_of({**intake, **row})]
+        was, now = None if intake else _queued(decision.before), _queued(ticket)
+        if now is not None and now != was:
+            batch.setdefault("open_tickets", []).append(now)
+        elif now is None and was is not None:
+            batch.setdefault("closed_tickets", []).append({"ticket_id": ticket.id})
         changes.of_ticket(decision.before, ticket)
         for name, changed in _changed_children(decision.before, ticket):
             fresh = changes.of_clocks(decision.before.clocks, changed) if name == "clocks" else changed
@@ -117,6 +131,7 @@ async def save(
     columns = {
         "tickets": tuple(_TYPES["tickets"]) if intake else changes.ticket_columns(len(out)),
         "changed_clocks": changes.clock_columns(len(out)),
+        "closed_tickets": ("ticket_id",),
     }
     shape = tuple((name, columns.get(name) or tuple(_TYPES[name])) for name in sorted(batch, key=_ORDER.index))
     sql = _save_sql(shape, intake is not None)
@@ -171,18 +186,23 @@ def _changed_children(before: Ticket, after: Ticket) -> Iterator[tuple[str, list
 # --- rows as columns -----------------------------------------------------------------------------------------------
 
 
+_ALIASES = {"changed_clocks": "clocks", "closed_tickets": "open_tickets"}
+
+
 @lru_cache(maxsize=256)
 def _save_sql(shape: tuple[tuple[str, tuple[str, ...]], ...], intake: bool) -> str:
     """The statement that writes tables and columns of this `shape`, one parameter for each column."""
     parts, first = [], 1
     for name, columns in shape:
-        table = "clocks" if name == "changed_clocks" else name
+        table = _ALIASES.get(name, name)
         types = _TYPES[table]
         given = ", ".join(f"${n}::text::{_element(types[c])}[]" for n, c in enumerate(columns, first))
         source = f"unnest({given}) AS r({', '.join(columns)})"
         value = {c: f"r.{c}::{types[c]}" if types[c].endswith("[]") else f"r.{c}" for c in columns}
         first += len(columns)
-        if name == "changed_clocks" or (name == "tickets" and not intake):
+        if name == "closed_tickets":
+            sql = f"DELETE FROM {table} t USING {source} WHERE t.ticket_id = r.ticket_id"  # noqa: S608
+        elif name == "changed_clocks" or (name == "tickets" and not intake):
             changes = [f"{c} = {value[c]}" for c in columns if c != "id"]
             # whoever could be decided again has no failures any more
             well = ["attempts = 0", "crashes = 0", "last_error = NULL", "dead_at = NULL"] if table == "clocks" else []
@@ -205,7 +225,7 @@ def _element(kind: str) -> str:
 
 def _literals(name: str, columns: Sequence[str], rows: Sequence[Any]) -> Iterator[str]:
     """The columns of these rows (mappings, or values with the columns as attributes) as array literals."""
-    types = _TYPES["clocks" if name == "changed_clocks" else name]
+    types = _TYPES[_ALIASES.get(name, name)]
     if not isinstance(rows[0], dict):
         values: Any = ([getattr(row, column) for row in rows] for column in columns)
     else:
@@ -233,17 +253,60 @@ def _time(value: datetime | str) -> str:
     return value if isinstance(value, str) else value.isoformat()
 
 
+def _integers(value: Iterable[int]) -> str:
+    return '"{' + ",".join(map(str, value)) + '}"'
+
+
 _RENDER: Mapping[str, Callable[[Any], str]] = {
     "TEXT": _quoted,
     "BYTEA": _quoted,
     "JSONB": _json,
     "TEXT[]": _texts,
+    "INTEGER[]": _integers,
     "TIMESTAMP WITH TIME ZONE": _time,
 }
 """How a value of a type stands in an array; numbers, truth values and ids as they are."""
 
 
 # --- what follows from a decision ------------------------------------------------------------------------------------
+
+
+def _queued(ticket: Ticket) -> dict[str, Any] | None:
+    """What the queue reads of a ticket; None of a closed one."""
+    if not ticket.open:
+        return None
+    legs = [a for a in ticket.assignments if a.open]
+    hands = [h for a in legs for h in (a.assignee or "", f"{a.department} {a.assignee or ''}")]
+    return {
+        "ticket_id": ticket.id,
+        "due": _next_due_at(ticket) or "infinity",
+        "visible_to": ticket.visible_to,
+        "departments": [a.department for a in legs],
+        "hands": hands,
+        "phase": ticket.phase,
+        "matter": ticket.matter,
+        "urgency": ticket.urgency,
+        "domain": ticket.domain,
+        "cards": [card["level"] for card in ticket.facts.get("cards", ())],
+    }
+
+
+def text_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What a ticket is found by, from its row. Later changes of who sees it follow by a trigger."""
+    content = row["content"]
+    firm, project, place = (content.get(name) or {} for name in ("enterprise", "project", "location"))
+    # a confidential one is found by its numbers only: words that find it would tell what it says
+    said = [row["title"], row["description"], firm.get("name"), firm.get("uscc"), project.get("name"),
+            project.get("code"), place.get("address")]  # fmt: skip
+    hidden = bool(content.get("confidential"))
+    folded = words.searchable([row["number"], row["source_reference"], *([] if hidden else said)])
+    return {
+        "ticket_id": row["id"],
+        "enterprise_id": row["enterprise_id"],
+        "visible_to": list(row["visible_to"]),
+        "folded": folded,
+        "terms": words.terms(folded) | ({words.OPEN} if row["phase"] != "closed" else frozenset()),
+    }
 
 
 def _next_due_at(ticket: Ticket) -> datetime | None:
@@ -278,3 +341,16 @@ def _notices(tx: Tx, ticket: Ticket, decision: Decision, new_id: Callable[[], st
             "due_at": notice.due_at,
             "created_at": tx.now,
         }
+
+
+async def append(tx: Tx, ticket: Ticket, events: Iterable[Event], new_id: Callable[[], str]) -> Ticket:
+    """Put events into the history of a locked ticket that change nothing else of it: its version stays what it was."""
+    after, rows = history.seal(ticket, events, new_id, tx.now)
+    batch = {"events": rows, "outbox": [_outbox(tx, after, rows, new_id)]}
+    shape = tuple((name, tuple(_TYPES[name])) for name in batch)
+    sql = _save_sql(shape, False).replace("SELECT count(*) FROM s_tickets", "SELECT 1")
+    await tx.value(sql, *(text for name, listed in shape for text in _literals(name, listed, batch[name])))
+    await tx.execute(
+        "UPDATE tickets SET last_seq = $2, head_hash = $3 WHERE id = $1", ticket.id, after.last_seq, after.head_hash
+    )
+    return after

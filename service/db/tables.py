@@ -6,13 +6,14 @@ filter on them stays leakproof under row-level security. Ids are UUIDv7 made by 
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
+    Date,
     DateTime,
     ForeignKey,
     Index,
@@ -211,10 +212,12 @@ class Client(SQLModel, table=True):
 
 
 class Definition(SQLModel, table=True):
-    """One immutable version of a workflow, calendar, routing catalogue, matter tree or department list."""
+    """One immutable version of a workflow, calendar, routing catalogue, matter tree, department list or scorecard."""
 
     __tablename__ = "definitions"
-    __table_args__ = (_one_of("kind", "workflow", "calendar", "routing", "matters", "departments"),)
+    __table_args__ = (
+        _one_of("kind", "workflow", "calendar", "routing", "matters", "departments", "desk", "scorecard"),
+    )
     kind: str = Field(sa_column=Column(Text, primary_key=True))
     key: str = Field(sa_column=Column(Text, primary_key=True))
     version: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
@@ -376,7 +379,7 @@ class AssignmentRow(SQLModel, table=True):
         Index(None, "ticket_id"),
         Index("ix_assignments_open_department", "department", postgresql_where=text("ended_at IS NULL")),
         Index(None, "dispatched_at"),
-    )
+    )  # fmt: skip
     id: str = _pk()
     ticket_id: str = _id(references="tickets.id")
     department: str = _text()
@@ -418,6 +421,7 @@ class ClockRow(SQLModel, table=True):
         Index("ix_clocks_fire", "next_fire_at", postgresql_where=text("next_fire_at IS NOT NULL")),
         Index("ix_clocks_aside", "next_fire_at", postgresql_where=text(ASIDE)),
         Index("ix_clocks_dead", "dead_at", postgresql_where=text("dead_at IS NOT NULL")),
+        Index("ix_clocks_breached", "breached_at", "id", postgresql_where=text("breached_at IS NOT NULL")),
         Index("ix_clocks_provisional", "due_at", postgresql_where=text("provisional")),
         Index(None, "name", "due_at"),
         Index(None, "assignment_id"),
@@ -788,6 +792,201 @@ class RoutingProposalRow(SQLModel, table=True):
     published_version: int | None = _int(nullable=True)
 
 
+class OpenTicket(SQLModel, table=True):
+    """What the queue reads of an open ticket, narrow: a hundred thousand of them are looked through in a blink.
+
+    Written with the ticket; gone when it is closed. `hands`: of each open leg the person ('' for nobody), and the unit
+    with the person (`tax zhang`).
+    """
+
+    __tablename__ = "open_tickets"
+    __table_args__ = (
+        Index("ix_open_tickets_due", "due", "ticket_id"),
+        Index("ix_open_tickets_visible", "visible_to", postgresql_using="gin", postgresql_with={"fastupdate": "off"}),
+        {"postgresql_with": {"fillfactor": 70}},
+    )
+    ticket_id: str = Field(sa_column=Column(UUID(as_uuid=False), primary_key=True))
+    due: datetime = _time()
+    visible_to: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
+    departments: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
+    hands: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
+    phase: str = _text()
+    matter: str | None = _text(nullable=True)
+    urgency: str = _text()
+    domain: str = _text()
+    cards: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
+
+
+class TicketText(SQLModel, table=True):
+    """What a ticket is found by (`core.words`): beside the ticket, whose updates would drag a large index along."""
+
+    __tablename__ = "ticket_texts"
+    __table_args__ = (
+        Index("ix_ticket_texts_enterprise", "enterprise_id", "ticket_id"),
+        Index("ix_ticket_texts_terms", "terms", "visible_to", postgresql_using="gin",
+              postgresql_with={"fastupdate": "on", "gin_pending_list_limit": 512}),
+    )  # fmt: skip
+    ticket_id: str = Field(sa_column=Column(UUID(as_uuid=False), ForeignKey("tickets.id"), primary_key=True))
+    enterprise_id: str = _id()
+    visible_to: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
+    folded: str = _text()
+    terms: list[int] = Field(sa_column=Column(ARRAY(Integer), nullable=False))
+
+
+class AttachmentRow(SQLModel, table=True):
+    """A file of a ticket; its bytes lie in the store under this id. The row is there before the first byte is."""
+
+    __tablename__ = "attachments"
+    __table_args__ = (
+        _one_of("audience", "all", "centre"),
+        _one_of("state", "receiving", "stored"),
+        Index(None, "ticket_id"),
+        Index("ix_attachments_receiving", "created_at", postgresql_where=text("state = 'receiving'")),
+    )
+    id: str = _pk()
+    ticket_id: str = _id(references="tickets.id")
+    name: str = _text()
+    media_type: str = _text()
+    size: int = Field(sa_column=Column(BigInteger, nullable=False))
+    sha256: bytes | None = _bytes(nullable=True)
+    audience: str = _text()
+    state: str = _text()
+    uploaded_by: str = _text()
+    department: str | None = _text(nullable=True)
+    created_at: datetime = _time()
+    stored_at: datetime | None = _time(nullable=True)
+
+
+class SavedView(SQLModel, table=True):
+    """Filters of the queue under a name; one that names a department is that unit's to use."""
+
+    __tablename__ = "saved_views"
+    __table_args__ = (UniqueConstraint("owner", "name"), Index("ix_saved_views_department", "department"))
+    id: str = _pk()
+    owner: str = _text()
+    department: str | None = _text(nullable=True)
+    name: str = _text()
+    filters: dict[str, Any] = _json()
+    created_at: datetime = _time()
+    updated_at: datetime = _time()
+
+
+class TemplateRow(SQLModel, table=True):
+    """A unit's own text for a reply; the city's stand in workflows/desk.yaml."""
+
+    __tablename__ = "templates"
+    __table_args__ = (Index(None, "department"),)
+    id: str = _pk()
+    department: str = _text()
+    title: str = _text()
+    text: str = _text()
+    action: str = _text()
+    matter: str | None = _text(nullable=True)
+    created_by: str = _text()
+    created_at: datetime = _time()
+    updated_at: datetime = _time()
+
+
+class EnterpriseContacts(SQLModel, table=True):
+    """How often a firm was contacted in the week that begins on this Monday, by all units together."""
+
+    __tablename__ = "enterprise_contacts"
+    enterprise_id: str = Field(sa_column=Column(UUID(as_uuid=False), ForeignKey("enterprises.id"), primary_key=True))
+    week: date = Field(sa_column=Column(Date, primary_key=True))
+    contacts: int = _int(0)
+
+
+class ProgressLink(SQLModel, table=True):
+    """A link by which the enterprise sees how its request stands. The token itself is kept nowhere."""
+
+    __tablename__ = "progress_links"
+    __table_args__ = (Index(None, "ticket_id"),)
+    id: str = _pk()
+    ticket_id: str = _id(references="tickets.id")
+    created_by: str = _text()
+    created_at: datetime = _time()
+    expires_at: datetime = _time()
+    revoked_at: datetime | None = _time(nullable=True)
+
+
+class ExemptionRow(SQLModel, table=True):
+    """免考: a ticket, or one rating of it, is left out of the assessment by somebody's decision and until a day."""
+
+    __tablename__ = "exemptions"
+    __table_args__ = (
+        _one_of("scope", "ticket", "rating"),
+        _one_of("state", "pending", "approved", "denied", "revoked"),
+        Index(None, "ticket_id"),
+        Index("ix_exemptions_listed", "requested_at", "id"),
+    )
+    id: str = _pk()
+    ticket_id: str = _id(references="tickets.id")
+    scope: str = _text()
+    round: int | None = _int(small=True, nullable=True)
+    code: str = _text()
+    reason: str = _text()
+    evidence: str = _text(default="")
+    department: str | None = _text(nullable=True)
+    state: str = _text(default="pending")
+    requested_by: str = _text()
+    requested_at: datetime = _time()
+    expires_at: datetime = _time()
+    decided_by: str | None = _text(nullable=True)
+    decided_at: datetime | None = _time(nullable=True)
+    decision_reason: str = _text(default="")
+    revoked_by: str | None = _text(nullable=True)
+    revoked_at: datetime | None = _time(nullable=True)
+
+
+class SupervisionRow(SQLModel, table=True):
+    """督查: one act of supervision on a ticket, from the urge to the report upward, and the unit's answer to it."""
+
+    __tablename__ = "supervisions"
+    __table_args__ = (
+        _one_of("kind", "urge", "slip", "listed", "summons", "report_upward", "sweep"),
+        _one_of("state", "open", "answered", "lifted"),
+        UniqueConstraint("ticket_id", "number"),
+        Index("ix_supervisions_listed", "issued_at", "id"),
+    )
+    id: str = _pk()
+    ticket_id: str = _id(references="tickets.id")
+    number: str = _text()
+    kind: str = _text()
+    ground: str = _text()
+    reason: str = _text()
+    department: str | None = _text(nullable=True)
+    addressee: str = _text(default="")
+    state: str = _text(default="open")
+    issued_by: str = _text()
+    issued_at: datetime = _time()
+    answer_by: datetime | None = _time(nullable=True)
+    answer: str = _text(default="")
+    answered_by: str | None = _text(nullable=True)
+    answered_at: datetime | None = _time(nullable=True)
+    lifted_by: str | None = _text(nullable=True)
+    lifted_at: datetime | None = _time(nullable=True)
+    lift_reason: str = _text(default="")
+
+
+class DelegationRow(SQLModel, table=True):
+    """Somebody decides in another's place for a time: the deputy of an approver who is absent."""
+
+    __tablename__ = "delegations"
+    __table_args__ = (Index(None, "deputy"), Index(None, "delegator"))
+    id: str = _pk()
+    delegator: str = _text()
+    deputy: str = _text()
+    role: str = _text()
+    departments: list[str] = _texts()
+    starts_at: datetime = _time()
+    ends_at: datetime = _time()
+    reason: str = _text()
+    made_by: str = _text()
+    made_at: datetime = _time()
+    revoked_by: str | None = _text(nullable=True)
+    revoked_at: datetime | None = _time(nullable=True)
+
+
 class IdempotencyRow(SQLModel, table=True):
     """First answers by key. The stored answer is encrypted: it holds what the client may see of a ticket."""
 
@@ -850,8 +1049,9 @@ class SandboxClock(SQLModel, table=True):
 
 TICKET_TABLES = (
     "tickets", "assignments", "rounds", "clocks", "firings", "approvals", "reviews", "opinions", "measures", "events",
-    "outbox", "notices", "workflow_migration_tickets", "routing_proposals", "source_versions",
-    "ticket_enterprises", "quarantine",
+    "outbox", "notices", "workflow_migration_tickets", "routing_proposals", "open_tickets", "ticket_texts",
+    "attachments", "progress_links", "exemptions", "supervisions",
+    "source_versions", "ticket_enterprises", "quarantine",
 )  # fmt: skip
 """Tables that hold tickets' data. Each has row-level security forced (the policies stand in the migration that makes
 the table); a test reads the catalogue and fails for one that has not."""

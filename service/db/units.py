@@ -113,3 +113,22 @@ async def on_duty(tx: Tx, departments: list[str], at: datetime) -> list[Any]:
            ORDER BY 1, 2""",
         departments, at,
     )  # fmt: skip
+
+
+async def notify(tx: Tx, new_ids: list[str], ticket_id: str, recipients: list[str], kind: str) -> None:
+    await tx.execute(
+        """INSERT INTO notices (id, ticket_id, recipient, kind, created_at)
+           SELECT i, $2, r, $4, $5 FROM unnest($1::uuid[], $3::text[]) n(i, r)""",
+        new_ids, ticket_id, recipients, kind, tx.now,
+    )  # fmt: skip
+
+
+async def in_hand(tx: Tx, subject: str, department: str | None, limit: int) -> list[str]:
+    """Open tickets that are assigned to one person."""
+    rows = await tx.rows(
+        """SELECT DISTINCT a.ticket_id FROM assignments a JOIN tickets t ON t.id = a.ticket_id
+           WHERE a.assignee = $1 AND a.ended_at IS NULL AND t.phase <> 'closed'
+             AND ($2::text IS NULL OR a.department = $2) ORDER BY 1 LIMIT $3""",
+        subject, department, limit,
+    )  # fmt: skip
+    return [row["ticket_id"] for row in rows]

@@ -13,16 +13,24 @@ from service.core.errors import NotFound
 from service.core.model import Actor, Approval
 from service.db import queries
 from service.db.session import Tx
-from service.usecases import views
+from service.usecases import delegations, views
 from service.usecases.answers import Answer, Call, once
 from service.usecases.house import House
 from service.usecases.tickets import decide_and_save
 
 
 async def pending(
-    house: House, actor: Actor, state: str | None, kind: str | None, after: tuple[datetime, str] | None, limit: int
+    house: House,
+    actor: Actor,
+    state: str | None,
+    kind: str | None,
+    after: tuple[datetime, str] | None,
+    limit: int,
+    on_behalf_of: str | None = None,
 ) -> tuple[list[dict[str, Any]], tuple[datetime, str] | None]:
-    """Approvals, oldest request first, with the place to go on from."""
+    """Approvals, oldest request first, with the place to go on from; a deputy sees those of the absent approver."""
+    if on_behalf_of is not None:
+        actor = await delegations.acting(house, actor, on_behalf_of)
     require(actor, "approvals:read")
     async with house.db.transaction(actor, readonly=True) as tx:
         rows = await queries.approvals(tx, state, kind, after, limit + 1)
@@ -31,7 +39,18 @@ async def pending(
     return shown, last
 
 
-async def decide(house: House, actor: Actor, approval_id: str, approve: bool, reason: str, call: Call) -> Answer:
+async def decide(
+    house: House,
+    actor: Actor,
+    approval_id: str,
+    approve: bool,
+    reason: str,
+    call: Call,
+    on_behalf_of: str | None = None,
+) -> Answer:
+    """Approve or deny, in one's own name or as the deputy of an approver who is absent."""
+    if on_behalf_of is not None:
+        actor = await delegations.acting(house, actor, on_behalf_of)
     require(actor, "approvals:decide")
 
     async def work(tx: Tx) -> Answer:
@@ -39,7 +58,10 @@ async def decide(house: House, actor: Actor, approval_id: str, approve: bool, re
         if ticket_id is None:
             raise NotFound("There is no such approval, or it is not yours to see.")
         _, after = await decide_and_save(
-            house, tx, ticket_id, lambda t, env: workflow.decide_approval(t, approval_id, approve, reason, env)
+            house,
+            tx,
+            ticket_id,
+            lambda t, env: workflow.decide_approval(t, approval_id, approve, reason, env, on_behalf_of),
         )
         decided = next(a for a in after.approvals if a.id == approval_id)
         return Answer(200, to_json(views.approval(decided, after.number, house.zone)))

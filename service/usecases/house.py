@@ -12,11 +12,13 @@ from zoneinfo import ZoneInfo
 
 from opencc import OpenCC
 
+from service.core import confidence
 from service.core.calendar import Calendar
 from service.core.definitions import ClockDef, Workflow, compile_workflow
+from service.core.desk import Desk, parse_desk
 from service.core.draft import Env
 from service.core.errors import NotFound
-from service.core.model import SYSTEM, Clock, Ticket
+from service.core.model import SYSTEM, Actor, Clock, Ticket
 from service.core.policies import Policies
 from service.core.receivers import Allowed
 from service.core.routing import Matter, Router, parse_routing
@@ -24,6 +26,7 @@ from service.db import definitions as stored
 from service.db import quarantine, units
 from service.db.session import Database, Tx
 from service.db.vault import Vault
+from service.integrations.attachments import FileStore
 from service.usecases import views
 
 Ring = Callable[[], None]
@@ -79,7 +82,8 @@ class Catalog:
     active_codes: frozenset[str]
     """Units that tickets can be sent to."""
     matter_codes: frozenset[str]
-    overlay: Overlay
+    overlay: Overlay = field(default_factory=Overlay)
+    desk: Desk = field(default_factory=Desk)
 
     def meaning(self, system: str, field: str, code: str | None) -> str | None:
         """What a code of a source was found to mean in our lists; itself where nothing was found."""
@@ -111,6 +115,8 @@ class House:
     ring: Ring = lambda: None
     receivers: Allowed = field(default_factory=Allowed)
     """Where clients may have events sent to."""
+    files: FileStore | None = None
+    """Where attachments lie."""
     catalog: Catalog | None = None
     _workflows: dict[tuple[str, int], Workflow] = field(default_factory=dict)
     _calendars: dict[tuple[str, int], Calendar] = field(default_factory=dict)
@@ -166,10 +172,14 @@ class House:
         """The workflow that a loaded or just decided ticket is bound to."""
         return self._workflows[ticket.workflow_key, ticket.workflow_version]
 
-    def show(self, ticket: Ticket, row: Mapping[str, Any], now: datetime) -> dict[str, Any]:
-        """The ticket as it looks outside. `row`: the stored columns that intake wrote."""
+    def show(self, ticket: Ticket, row: Mapping[str, Any], now: datetime, actor: Actor | None = None) -> dict[str, Any]:
+        """The ticket as it looks outside, to `actor`; a confidential one to nobody in particular tells nothing.
+
+        `row`: the stored columns that intake wrote.
+        """
         flow = self.flow_of(ticket)
-        return views.ticket(ticket, row, flow, self.definition_of, self.calendar_of, now, self.zone)
+        shown = views.ticket(ticket, row, flow, self.definition_of, self.calendar_of, now, self.zone)
+        return confidence.masked(shown, confidence.sees(actor, ticket)) if shown["confidential"] else shown
 
     def definition_of(self, clock: Clock) -> ClockDef:
         """What the policy that a clock was last bound to says of it (T2)."""
@@ -250,6 +260,7 @@ def compile_catalog(
         active_codes=frozenset(code for code, unit in listed.items() if unit["active"]),
         matter_codes=frozenset(matters),
         overlay=overlay,
+        desk=parse_desk(by_kind["desk"]["city"][1]) if "desk" in by_kind else Desk(),
     )
 
 

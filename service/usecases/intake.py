@@ -25,6 +25,7 @@ from service.db import enterprises, quarantine, saving, tickets
 from service.db.enterprises import BY_NAME
 from service.db.session import Collision, Tx, Unavailable
 from service.db.vault import mask_contact
+from service.usecases import on_duty, repeats
 from service.usecases.answers import ATTEMPTS, Answer, Call, digest_of, keep, record, replay
 from service.usecases.enterprises import Keys, belongs_to, known_or_new, row_of, settle, warning
 from service.usecases.house import House
@@ -196,7 +197,9 @@ async def _known_ticket(house: House, tx: Tx, ticket_id: str) -> Answer:
     stored = (await tickets.load(tx, [ticket_id]))[ticket_id]
     t = stored.ticket
     await house.rules_of(tx, t)
-    return Answer(200, to_json(house.show(t, stored.row, tx.now)), {"Location": f"/v1/tickets/{t.id}", "ETag": etag(t)})
+    return Answer(
+        200, to_json(house.show(t, stored.row, tx.now, tx.actor)), {"Location": f"/v1/tickets/{t.id}", "ETag": etag(t)}
+    )
 
 
 async def _new_ticket(house: House, tx: Tx, prepared: Prepared, call: Call, known: Mapping[str, Any]) -> Answer:
@@ -204,6 +207,7 @@ async def _new_ticket(house: House, tx: Tx, prepared: Prepared, call: Call, know
     enterprise_id = (
         None if body.get("anonymous") else await settle(tx, prepared.keys, known, body["enterprise"], warnings)
     )
+    related = await _related(house, tx, prepared, enterprise_id, warnings)
     extra: dict[str, list[dict[str, Any]]] = {}
     if enterprise_id is None:
         row = row_of(house, _keys_of(prepared), body["enterprise"], tx.now)
@@ -212,7 +216,7 @@ async def _new_ticket(house: House, tx: Tx, prepared: Prepared, call: Call, know
     parts = await _further(house, tx, prepared, main, enterprise_id)
     decision = main.decide(house, tx, parts)
     handed_over = body.get("handed_over")
-    answer = _answer(house, tx, main, decision.after)
+    answer = _answer(house, tx, main, decision.after, related)
     if call.key is not None and handed_over is None:
         extra["idempotency"] = [record(house, tx, call, answer)]
     [saved] = await saving.save(tx, [decision], house.new_id, extra=extra, intake=main.row)
@@ -220,8 +224,11 @@ async def _new_ticket(house: House, tx: Tx, prepared: Prepared, call: Call, know
         # it is with the emergency line already: logged, and closed in the same moment
         closing = workflow.act(saved, "hand_over", handed_over, main.env)
         [saved] = await saving.save(tx, [closing], house.new_id)
-        answer = _answer(house, tx, main, saved)
+        answer = _answer(house, tx, main, saved, related)
         await keep(house, tx, call, answer)
+    if saved.open and (saved.urgency == "emergency" or prepared.emergency):
+        legs = [leg.department for leg in saved.assignments if leg.open]
+        await on_duty.tell(house, tx, saved.id, legs, "emergency")
     for part in parts:
         await saving.save(tx, [part.decide(house, tx, ())], house.new_id, intake=part.row)
     for opened in (main, *parts):
@@ -235,8 +242,8 @@ async def _new_ticket(house: House, tx: Tx, prepared: Prepared, call: Call, know
     return answer
 
 
-def _answer(house: House, tx: Tx, opened: Opening, ticket: Ticket) -> Answer:
-    shown = house.show(ticket, opened.row, tx.now)
+def _answer(house: House, tx: Tx, opened: Opening, ticket: Ticket, related: list[dict[str, Any]]) -> Answer:
+    shown = {**house.show(ticket, opened.row, tx.now, tx.actor), "related": related}
     return Answer(201, to_json(shown), {"Location": f"/v1/tickets/{ticket.id}", "ETag": etag(ticket)})
 
 
@@ -323,6 +330,25 @@ async def _further(house: House, tx: Tx, prepared: Prepared, main: Opening, ente
         ready = prepare(house, body, digest_of(body["source"]["reference"], dict(part)))
         out.append(_opening(house, tx, ready, seq, enterprise_id, list(ready.warnings), main.draft))
     return out
+
+
+async def _related(
+    house: House,
+    tx: Tx,
+    prepared: Prepared,
+    enterprise_id: str | None,
+    warnings: list[dict[str, str]],
+) -> list[dict[str, Any]]:
+    """What this enterprise said before that is much like this; whoever handles the ticket is warned, and told no numbers."""
+    body = prepared.body
+    if enterprise_id is None:
+        return []
+    text = f"{body['title']} {body['description']}"
+    found = await repeats.look(house, tx, enterprise_id, body, text, prepared.route.matter)
+    if found:
+        detail = f"much like an earlier request of this enterprise ({found[0].relation}); see GET …/similar"
+        warnings.append(warning("similar_request", "/description", detail))
+    return [repeats.told(one, house) for one in found]
 
 
 def etag(t: Ticket) -> str:

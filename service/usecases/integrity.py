@@ -7,6 +7,8 @@ run between tickets, so the check can live in a worker beside the pump.
 Asked of the database as a whole:
   I11     each kept 2xx answer of POST /v1/tickets names a ticket that is there (by its Location: the answers are
           encrypted). The reverse, one ticket for a source's reference, is a unique key: `schema`
+  texts   each ticket has its text, seen by whoever sees the ticket: else a search would miss it, or tell of it
+  queue   the queue holds each open ticket as it is, and no other
   schema  unique keys, append-only triggers and forced row security are there and switched on: what makes two firings of
           a rung, two tickets of a reference, an altered event or an altered version impossible
 """
@@ -45,7 +47,7 @@ UNIQUE_KEYS: tuple[tuple[str, ...], ...] = (
 )
 APPEND_ONLY = ("events", "firings", "audit")
 FORCED = ("tickets", "assignments", "clocks", "firings", "events", "outbox", "notices", "idempotency", "audit",
-          "workflow_migration_tickets")  # fmt: skip
+          "workflow_migration_tickets", "open_tickets", "ticket_texts", "attachments", "progress_links")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,12 @@ async def check(house: House, progress: Callable[[int], None] = lambda _: None) 
         aside, dead = aside + page.aside, dead + page.dead
         progress(seen)
     findings = [_finding(rule.code, rule.zh, rule.en, tallies[rule.code]) for rule in RULES]
-    findings += [await _answers(house, subjects), await _schema(house)]
+    findings += [
+        await _answers(house, subjects),
+        await _texts(house, seen, last),
+        await _queue(house, seen, last),
+        await _schema(house),
+    ]
     return Report(seen, clocks, aside, dead, at_work, tuple(findings), missing)
 
 
@@ -235,6 +242,23 @@ async def _answers(house: House, subjects: set[str]) -> Finding:
     return Finding(
         "I11", "已答复的请求必有工单", "kept answers have their tickets", looked, offending, tuple(first[:FIRST])
     )
+
+
+async def _texts(house: House, looked: int, last: str) -> Finding:
+    async with house.db.transaction(SYSTEM, readonly=True, snapshot=True) as tx:
+        wrong = await tx.rows(stored.TEXTS, last)
+    told = tuple(
+        (r["number"], "it has no text to be found by" if r["missing"] else "its text is seen by others than the ticket")
+        for r in wrong[:FIRST]
+    )
+    return Finding("texts", "工单均可检索", "every ticket can be found by who may see it", looked, len(wrong), told)
+
+
+async def _queue(house: House, looked: int, last: str) -> Finding:
+    async with house.db.transaction(SYSTEM, readonly=True, snapshot=True) as tx:
+        wrong = await tx.rows(stored.QUEUED, last)
+    told = tuple((r["number"], "the queue shows it otherwise than it is") for r in wrong[:FIRST])
+    return Finding("queue", "待办与工单一致", "the queue shows each open ticket as it is", looked, len(wrong), told)
 
 
 async def _schema(house: House) -> Finding:

@@ -50,7 +50,7 @@ async def _merge(house: House, tx: Tx, ref: str, form: Mapping[str, Any], if_mat
     env, other = await _env(house, tx, merged), await _env(house, tx, survivor)
     decisions = joining.merge(merged.ticket, survivor.ticket, form, env, other)
     after, _ = await saving.save(tx, decisions, house.new_id)
-    return Answer(200, to_json(house.show(after, merged.row, tx.now)), {"ETag": etag(after)})
+    return Answer(200, to_json(house.show(after, merged.row, tx.now, tx.actor)), {"ETag": etag(after)})
 
 
 async def _split(house: House, tx: Tx, ref: str, form: Mapping[str, Any], if_match: str | None) -> Answer:
@@ -72,7 +72,7 @@ async def _split(house: House, tx: Tx, ref: str, form: Mapping[str, Any], if_mat
     for n, (decision, given) in enumerate(zip(others, asked, strict=True), made + 1):
         row = _row(house, whole, decision.before, given, n)
         await saving.save(tx, [decision], house.new_id, intake=row)
-    return Answer(200, to_json(house.show(after, whole.row, tx.now)), {"ETag": etag(after)})
+    return Answer(200, to_json(house.show(after, whole.row, tx.now, tx.actor)), {"ETag": etag(after)})
 
 
 async def _locked(house: House, tx: Tx, ids: list[str]) -> tuple[Tx, dict[str, Stored]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -11,9 +11,11 @@ from typing import Any
 from service.core import definitions
 from service.core.checking import Fault, Proof, check
 from service.core.definitions import Source
+from service.core.desk import parse_desk
 from service.core.errors import DefinitionError
 from service.core.model import SYSTEM
 from service.core.routing import NO_UNIT, Matter, check_codes, check_matters, parse_routing, with_rulings
+from service.core.scoring import parse_scorecard
 from service.core.tightening import loosened
 from service.core.yaml_files import line_in, line_of, read_text, read_yaml
 from service.db import definitions as stored
@@ -33,6 +35,8 @@ class Folder:
     routing: Mapping[str, Any]
     matters: Mapping[str, Any]
     departments: Mapping[str, Any]
+    desk: Mapping[str, Any] = field(default_factory=dict)
+    scorecards: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def read_folder(folder: Path) -> Folder:
@@ -80,7 +84,39 @@ def read_unproved(folder: Path) -> tuple[Folder, Mapping[str, Source], list[str]
     sources = definitions.read_workflows(folder)
     workflows = {key: source.plain for key, source in sources.items() if not source.abstract}
     departments["district_units"] = {str(k): v for k, v in departments["district_units"].items()}
-    return Folder(workflows, calendars, routing, matters, departments), sources, codes
+    desk = _read_desk(folder / "desk.yaml", known)
+    read = Folder(workflows, calendars, routing, matters, departments, desk, _scorecards(folder))
+    return read, sources, codes
+
+
+def _read_desk(path: Path, matters: Collection[str]) -> Mapping[str, Any]:
+    """What the desks are set to; a folder without the file has the defaults."""
+    if not path.is_file():
+        return {}
+    plain: Mapping[str, Any] = read_yaml(path)
+    try:
+        desk = parse_desk(plain)
+    except DefinitionError as error:
+        raise _at(path, error.detail, error.path) from None
+    for key, template in desk.templates.items():
+        if template.matter not in {None, *matters}:
+            raise _at(path, f"there is no matter {template.matter!r}", ("templates", key, "matter"))
+    return plain
+
+
+def _scorecards(folder: Path) -> dict[str, Mapping[str, Any]]:
+    """The scorecards of `folder`/scorecards by key; a folder without any has none."""
+    out: dict[str, Mapping[str, Any]] = {}
+    for path in sorted((folder / "scorecards").glob("*.yaml")):
+        body = read_yaml(path)
+        try:
+            card = parse_scorecard(body)
+        except DefinitionError as error:
+            raise _at(path, error.detail, error.path) from None
+        if card.key in out:
+            raise _at(path, f"the key {card.key!r} is used twice", ("key",))
+        out[card.key] = body
+    return out
 
 
 FILES = "system"
@@ -214,6 +250,8 @@ async def publish_folder(house: House, folder: Folder, by: str, reason: str) -> 
         entries += [("workflow", k, v) for k, v in folder.workflows.items()]
         entries += [("routing", "city", folder.routing), ("matters", "city", folder.matters)]
         entries += [("departments", "city", folder.departments)]
+        entries += [("desk", "city", folder.desk)] if folder.desk else []
+        entries += [("scorecard", k, v) for k, v in folder.scorecards.items()]
         for kind, key, given in entries:
             # of the catalogue others publish rulings only, and those are kept
             body = with_rulings(given, await stored.newest_body(tx, kind, key)) if kind == "routing" else given

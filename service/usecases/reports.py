@@ -8,11 +8,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import csv
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
-from io import StringIO
 from typing import Any
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
@@ -29,10 +27,12 @@ from service.db import reports
 from service.db.reports import Counts, Key, Scope, Spans
 from service.db.session import Tx
 from service.usecases.house import House
+from service.usecases.sheets import Cell
 
 DEFAULT_DAYS = 90
 MAX_YEARS = 5
 MAX_LIMIT = 200
+MAX_RESTATED = 500
 LISTED_AT = "/v1/reports/sla/tickets"
 EARLIEST, LATEST = date(2000, 1, 2), date(2079, 12, 30)  # what a calendar can reckon with
 
@@ -56,6 +56,7 @@ async def sla(
     keys = _keys(group_by)
     async with house.db.transaction(actor, readonly=True) as tx:
         scope = period_of(tx, actor, house.zone, start, end, as_of)
+        changed = await reports.restated(tx, scope, MAX_RESTATED)
     # side by side, each in a transaction of its own: what they tell is fixed by `as of`, not by a common snapshot
     first, second = (_counted(house, actor, scope, keys, parts) for parts in reports.HALVES)
     one, other, (times, all_times) = await asyncio.gather(first, second, _timed(house, actor, scope, keys))
@@ -73,7 +74,8 @@ async def sla(
         )
         groups.append({"key": key, **found})
     total = _figures(_sum(counts.values()), all_times, period)
-    return {**period, "group_by": list(keys), "groups": groups, "total": total}
+    restated = [_restated(row, house.zone) for row in changed]
+    return {**period, "group_by": list(keys), "groups": groups, "total": total, "restated": restated}
 
 
 async def sla_tickets(
@@ -92,13 +94,14 @@ async def sla_tickets(
     """What a figure counts: `{items: [{id, number, hit, department, at}], next_cursor}`, by ticket id.
 
     One item for each thing counted, so there are as many items as the denominator says (of a count: the numerator),
-    and those with `hit` are the numerator; `part` "numerator" lists only these. `filters`: a group's key, "" for null.
+    and those with `hit` are the numerator; `part` "numerator" lists only these, "excluded" what an
+    exemption keeps out. `filters`: a group's key, "" for null.
     """
     require(actor, "reports:read")
     if figure not in rates.NAMES:
         raise Invalid.field("/figure", f"expected one of: {', '.join(rates.NAMES)}")
-    if part not in {"numerator", "denominator"}:
-        raise Invalid.field("/part", "expected numerator or denominator")
+    if part not in {"numerator", "denominator", "excluded"}:
+        raise Invalid.field("/part", "expected numerator, denominator or excluded")
     if not 1 <= limit <= MAX_LIMIT:
         raise Invalid.field("/limit", f"expected 1 to {MAX_LIMIT}")
     wanted = _filters(filters or {})
@@ -106,9 +109,7 @@ async def sla_tickets(
     async with house.db.transaction(actor, readonly=True) as tx:
         scope = period_of(tx, actor, house.zone, start, end, as_of)
         await reports.prepare(tx)
-        rows = await reports.sla_tickets(
-            tx, scope, figure, wanted, hits_only=part == "numerator", after=after, limit=limit + 1
-        )
+        rows = await reports.sla_tickets(tx, scope, figure, wanted, part=part, after=after, limit=limit + 1)
     items = [
         {
             "id": row["ticket_id"],
@@ -123,31 +124,28 @@ async def sla_tickets(
     return {"items": items, "next_cursor": _cursor(last) if last else None}
 
 
-def sla_csv(report: Mapping[str, Any]) -> str:
-    """RFC 4180 with a byte order mark (Excel): one row a group; numerator, denominator and value of each figure."""
-    out = StringIO()
-    table = csv.writer(out, lineterminator="\r\n")
+def sla_table(report: Mapping[str, Any]) -> tuple[list[str], list[list[Cell]]]:
+    """One row a group; numerator, denominator, value and excluded of each figure, then the handling times."""
     keys: list[str] = report["group_by"]
     spans = [(kind, f"p{p}") for kind in ("gross", "net") for p in rates.PERCENTILES]
-    header = [f"{name}.{column}" for name in rates.NAMES for column in _COLUMNS]
+    header = [*keys, *(f"{name}.{column}" for name in rates.NAMES for column in _COLUMNS)]
     header += [f"{kind}_hours.{p}" for kind, p in spans]
-    table.writerow([*keys, *header])
+    rows = []
     for group in report["groups"]:
-        row = [_cell(group["key"][name]) for name in keys]
+        row: list[Cell] = [group["key"][name] or "" for name in keys]
         row += [group["figures"][name][column] for name in rates.NAMES for column in _COLUMNS]
         row += [group["times"][kind][p] for kind, p in spans]
-        table.writerow(row)
-    return "\ufeff" + out.getvalue()
+        rows.append(row)
+    return header, rows
 
 
-_COLUMNS = ("numerator", "denominator", "value")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+_COLUMNS = ("numerator", "denominator", "value", "excluded")
 
 
-def _cell(text: str | None) -> str:
-    """A text cell; what a spreadsheet would take for a formula gets an apostrophe (full-width signs are taken too)."""
-    text = text or ""
-    return f"'{text}" if text.startswith(_FORMULA) else text
+def _restated(row: Mapping[str, Any], zone: ZoneInfo) -> dict[str, Any]:
+    kept = ("scope", "round", "code", "change", "by", "reason")
+    told = {"exemption": row["id"], "ticket": {"id": row["ticket_id"], "number": row["number"]}}
+    return {**told, **{k: row[k] for k in kept}, "at": _text(row["at"], zone)}
 
 
 # --- what was asked ----------------------------------------------------------------------------------------------
@@ -239,17 +237,20 @@ def _nulls_last(key: Key) -> tuple[tuple[bool, str], ...]:
     return tuple((value is None, value or "") for value in key)
 
 
-def _sum(groups: Iterable[Mapping[str, tuple[int, int]]]) -> dict[str, tuple[int, int]]:
-    out: dict[str, tuple[int, int]] = {}
+Counted = dict[str, tuple[int, int, int]]
+
+
+def _sum(groups: Iterable[Mapping[str, tuple[int, int, int]]]) -> Counted:
+    out: Counted = {}
     for group in groups:
-        for figure, (numerator, denominator) in group.items():
-            before = out.get(figure, (0, 0))
-            out[figure] = (before[0] + numerator, before[1] + denominator)
+        for figure, (numerator, denominator, excluded) in group.items():
+            before = out.get(figure, (0, 0, 0))
+            out[figure] = (before[0] + numerator, before[1] + denominator, before[2] + excluded)
     return out
 
 
 def _figures(
-    counts: Mapping[str, tuple[int, int]], times: Mapping[str, Any], where: Mapping[str, str]
+    counts: Mapping[str, tuple[int, int, int]], times: Mapping[str, Any], where: Mapping[str, str]
 ) -> dict[str, Any]:
     def link(figure: str) -> str:
         return f"{LISTED_AT}?{urlencode({'figure': figure, **where})}"

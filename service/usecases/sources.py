@@ -17,7 +17,7 @@ from service.core import correcting
 from service.core.access import require
 from service.core.errors import Conflict, NotFound
 from service.core.model import Actor, Ticket
-from service.db import enterprises, quarantine, saving, sources, tickets
+from service.db import enterprises, finding, quarantine, saving, sources, tickets
 from service.db.session import Tx
 from service.db.tickets import Stored
 from service.db.vault import mask_contact
@@ -73,6 +73,8 @@ async def _correct(house: House, tx: Tx, stored: Stored, body: Mapping[str, Any]
         await sources.rewrite(tx, ticket.id, columns)
         await quarantine.enter(tx, ticket.id, row["source_system"], prepared.unknown)
         row = (await tickets.load(tx, [ticket.id]))[ticket.id].row
+        text = saving.text_of(row)
+        await finding.replace_text(tx, ticket.id, text["folded"], text["terms"], row["enterprise_id"])
     await sources.add(
         tx,
         {
@@ -151,7 +153,7 @@ async def _columns(house: House, tx: Tx, stored: Stored, prepared: Prepared) -> 
 def _answer(
     house: House, tx: Tx, ticket: Ticket, row: Mapping[str, Any], sequence: int, applied: bool, why_not: str | None
 ) -> Answer:
-    shown = house.show(ticket, row, tx.now)
+    shown = house.show(ticket, row, tx.now, tx.actor)
     body = {"sequence": sequence, "applied": applied, "why_not": why_not, "ticket": shown}
     return Answer(200, to_json(body), {"ETag": etag(ticket)})
 

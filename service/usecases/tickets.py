@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from pydantic_core import to_json
 
-from service.core import clocks, workflow
+from service.core import clocks, confidence, hints, workflow
 from service.core.access import require
 from service.core.definitions import Workflow
 from service.core.draft import Env
 from service.core.errors import Forbidden, Invalid, JiebanError, NotFound, Stale
 from service.core.model import Actor, Clock, Decision, Role, Ticket
-from service.db import audit, queries, saving, tickets
+from service.core.repeats import EXPLAIN
+from service.db import audit, procedure, queries, saving, tickets
 from service.db.session import Tx
 from service.db.tickets import Stored
-from service.usecases import views
+from service.usecases import confidential, contacts, finding, on_duty, repeats, views
 from service.usecases.answers import Answer, Call, once
 from service.usecases.house import House
 from service.usecases.intake import etag
@@ -28,7 +30,10 @@ ABSENT = "There is no such ticket, or it is not yours to see."
 async def get(house: House, actor: Actor, ref: str) -> Answer:
     async with house.db.transaction(actor, readonly=True) as tx:
         stored, _ = await _find(house, tx, ref)
-        return Answer(200, to_json(house.show(stored.ticket, stored.row, tx.now)), {"ETag": etag(stored.ticket)})
+        shown = house.show(stored.ticket, stored.row, tx.now, actor)
+    if shown["confidential"]:
+        await confidential.viewed(house, actor, stored.ticket.id, "ticket", shown["masked"])
+    return Answer(200, to_json(shown), {"ETag": etag(stored.ticket)})
 
 
 async def act(
@@ -37,9 +42,19 @@ async def act(
     """Carry out one action of the ticket's workflow; answers the ticket as it is then."""
 
     async def work(tx: Tx) -> Answer:
-        return await change(
+        stored, after = await decide_and_save(
             house, tx, ref, lambda ticket, env: workflow.act(ticket, action, form, env), if_match=if_match
         )
+        if action == "dispatch" and after.urgency == "emergency" and after.lead is not None:
+            await on_duty.tell(house, tx, after.id, [after.lead], "emergency")
+        if action == EXPLAIN:
+            await repeats.check_explained(tx, after.id, form)
+        if not stored.row["content"].get("confidential"):
+            await finding.heard(tx, after.id, action, form)
+        shown = house.show(after, stored.row, tx.now, tx.actor)
+        if (told := await contacts.count(house, tx, stored, action, form)) is not None:
+            shown["notices"] = [told]
+        return Answer(200, to_json(shown), {"ETag": etag(after)})
 
     return await once(house, actor, call, work)
 
@@ -70,7 +85,7 @@ async def change(
 ) -> Answer:
     """Lock, load, decide, save: the one way in which a ticket changes by hand."""
     stored, after = await decide_and_save(house, tx, ref, decide, if_match=if_match)
-    return Answer(status, to_json(house.show(after, stored.row, tx.now)), {"ETag": etag(after)})
+    return Answer(status, to_json(house.show(after, stored.row, tx.now, tx.actor)), {"ETag": etag(after)})
 
 
 async def decide_and_save(
@@ -91,6 +106,8 @@ async def decide_and_save(
     flow = await house.rules_of(tx, ticket)
     decision = decide(ticket, house.env(tx, flow, ticket.district))
     [after] = await saving.save(tx, [decision], house.new_id)
+    for exemption in decision.exemptions:
+        await procedure.put(tx, exemption)
     return stored, after
 
 
@@ -100,8 +117,26 @@ async def possible_actions(house: House, actor: Actor, ref: str) -> dict[str, An
         stored, flow = await _find(house, tx, ref)
         env = house.env(tx, flow, stored.ticket.district)
         actions = workflow.possible_actions(stored.ticket, env)
+        steps = hints.next_steps(stored.ticket, actions, flow, actor.departments)
+        week = await contacts.of_week(house, tx, stored.row["enterprise_id"])
         items = [{"name": a.name, "title": a.title["zh"], "title_en": a.title["en"], "form": a.form} for a in actions]
-        return {"stage": stored.ticket.stage, "phase": stored.ticket.phase, "items": items}
+        return {"stage": stored.ticket.stage, "phase": stored.ticket.phase, "items": items,
+                "next": [_step(step, house, tx.now) for step in steps], "enterprise_contacts": week}  # fmt: skip
+
+
+def _step(step: hints.Step, house: House, now: datetime) -> dict[str, Any]:
+    """One next step: what to do, which promise it keeps, and until when."""
+    title = house.definition_of(step.clock).title
+    return {
+        "action": step.action.name,
+        "title": step.action.title["zh"],
+        "title_en": step.action.title["en"],
+        "clock": step.clock.name,
+        "clock_title": title["zh"],
+        "clock_title_en": title["en"],
+        "due_at": views.local(step.clock.due_at, house.zone),
+        "overdue": step.clock.due_at < now,
+    }
 
 
 async def explanation(house: House, actor: Actor, ref: str, clock_id: str) -> dict[str, Any]:
@@ -137,7 +172,12 @@ async def history(house: House, actor: Actor, ref: str, after: int, limit: int) 
         if ticket_id is None:
             raise NotFound(ABSENT)
         rows = await queries.events_of(tx, ticket_id, after, limit + 1)
-    items = [views.localised(dict(row), house.zone) for row in rows[:limit]]
+        stored = (await tickets.load(tx, [ticket_id]))[ticket_id]
+    level = confidence.WHOLE
+    if stored.row["content"].get("confidential"):
+        level = confidence.sees(actor, stored.ticket)
+        await confidential.viewed(house, actor, ticket_id, "history", [] if level == confidence.WHOLE else ["data"])
+    items = [views.localised(confidence.told(row, level), house.zone) for row in rows[:limit]]
     return items, len(rows) > limit
 
 
@@ -148,6 +188,8 @@ async def reveal_contact(house: House, actor: Actor, ref: str, reason: str) -> d
         raise Invalid.field("/reason", "expected why the contact is needed")
     async with house.db.transaction(actor) as tx:
         stored, _ = await decide_and_save(house, tx, ref, lambda t, env: _note_reveal(t, reason, env))
+        if stored.row["content"].get("confidential") and confidence.sees(actor, stored.ticket) != confidence.WHOLE:
+            raise Forbidden("The contact of a confidential ticket is revealed to the person it was assigned to.")
         sealed = stored.row["contact"]
         await audit.write(tx, house.new_id(), "contact.revealed", stored.ticket.id, {"reason": reason})
         if sealed is None:

@@ -52,6 +52,11 @@ def ticket(
         "location": content.get("location"),
         "project": content.get("project"),
         "extra": content.get("extra") or {},
+        "anonymous": content.get("anonymous", False),
+        "agent": content.get("agent"),
+        "group": content.get("group"),
+        "handed_over": t.facts.get("handed_over"),
+        "rejection": _rejection(t, zone),
         "stage": t.stage,
         "stage_title": title["zh"],
         "stage_title_en": title["en"],
@@ -65,8 +70,13 @@ def ticket(
         "provisional": nearest.provisional if nearest else False,
         "clocks": [clock(c, definition_of(c), calendar_of(c), now, zone) for c in t.clocks],
         "cards": [{**card, "at": _relocal(card["at"], zone)} for card in t.facts.get("cards", [])],
+        "priority": _priority(t, zone),
         "outcome": t.outcome,
         "public_reply": t.facts.get("reply", {}).get("public_reply"),
+        "interim_reply": t.facts.get("interim_reply", {}).get("public_reply"),
+        "planned": _planned(t, zone),
+        "enterprise_notices": [_told(n, zone) for n in t.facts.get("enterprise_notices", [])],
+        "co_replies": [_co_reply(c, zone) for c in t.facts.get("co_replies", [])],
         "review": next(({"id": r.id, "number": r.number, "state": r.state} for r in reversed(t.reviews)), None),
         "merged_into": t.merged_into,
         "split_from": t.split_from,
@@ -77,6 +87,33 @@ def ticket(
         "closed_at": local(t.closed_at, zone),
         "version": t.version,
     }
+
+
+def _priority(t: Ticket, zone: ZoneInfo) -> dict[str, Any] | None:
+    """An order from outside (批示、媒体曝光、督查交办) goes before everything else."""
+    found = t.facts.get("priority")
+    return {**found, "at": _relocal(found["at"], zone)} if found else None
+
+
+def _planned(t: Ticket, zone: ZoneInfo) -> dict[str, Any] | None:
+    """The last plan that was approved: what will be done, and on which day."""
+    found = t.facts.get("planned")
+    if found is None:
+        return None
+    return {k: found.get(k) for k in ("reason", "measures", "planned_on")} | {
+        "approved_at": _relocal(found["at"], zone)
+    }
+
+
+def _co_reply(reply: Mapping[str, Any], zone: ZoneInfo) -> dict[str, Any]:
+    """What a co-handler answered; a note for its own house stays there."""
+    told = {k: reply.get(k) for k in ("department", "public_reply", "outcome", "by")}
+    return {**told, "partial": bool(reply.get("partial")), "at": _relocal(reply["at"], zone)}
+
+
+def _told(notice: Mapping[str, Any], zone: ZoneInfo) -> dict[str, Any]:
+    next_date = notice["next_date"]
+    return {**notice, "at": _relocal(notice["at"], zone), "next_date": next_date and _relocal(next_date, zone)}
 
 
 def clock(c: Clock, definition: ClockDef, calendar: Calendar, now: datetime, zone: ZoneInfo) -> dict[str, Any]:
@@ -118,6 +155,14 @@ def amount(measure: Measure, value: int) -> str | int:
 
 def local(instant: datetime | None, zone: ZoneInfo) -> str | None:
     return None if instant is None else instant.astimezone(zone).isoformat()
+
+
+def _rejection(t: Ticket, zone: ZoneInfo) -> dict[str, Any] | None:
+    """Why a request was not accepted, and the way that the enterprise is told to go instead."""
+    said = t.facts.get("rejection")
+    if said is None:
+        return None
+    return {**{k: said[k] for k in ("ground", "explanation", "legal_route")}, "at": _relocal(said["at"], zone)}
 
 
 def _relocal(text: str, zone: ZoneInfo) -> str | None:

@@ -10,14 +10,16 @@ import structlog
 
 from service import clock
 from service.core.errors import JiebanError
-from service.core.periods import Daily, Every
-from service.usecases import integrity, notices
+from service.core.periods import Daily, Every, Weekly
+from service.usecases import attachments, finding, incidents, integrity, notices, repeats, supervision
 from service.usecases.house import House
 from service.usecases.periodic import CHECK, Job, run_due
 
 log = structlog.get_logger()
 LOOK_SECONDS = 2.0
 NIGHT = time(2, 30)
+SWEEP_AT = time(8, 0)
+"""Monday morning: what last week left behind."""
 
 
 def jobs(house: House) -> list[Job]:
@@ -34,9 +36,29 @@ def jobs(house: House) -> list[Job]:
             log.warning("a year is not published: due times in it are provisional", calendar=calendar, year=year)
         return report.as_dict()
 
+    async def merged(_: datetime) -> dict[str, Any]:
+        return {"answered": await repeats.answer_sources(house)}
+
+    async def clusters(_: datetime) -> dict[str, Any]:
+        return await incidents.notice(house)
+
+    async def swept(_: datetime) -> dict[str, Any]:
+        return {"cleared": await attachments.sweep(house)}
+
+    async def texts(_: datetime) -> dict[str, Any]:
+        return {"filled": await finding.fill(house), "repaired": await finding.repair_queue(house)}
+
+    async def sweep(slot: datetime) -> dict[str, Any]:
+        return await supervision.sweep(house, slot)
+
     return [
         Job("digests", Every(timedelta(minutes=1)), digests),
+        Job("merged", Every(timedelta(minutes=1)), merged),
+        Job("incidents", Every(timedelta(minutes=1)), clusters),
+        Job("unfinished_attachments", Every(timedelta(minutes=10)), swept),
+        Job("texts", Every(timedelta(hours=1)), texts),
         Job(CHECK, Daily(NIGHT, house.zone), check),
+        Job("sweep", Weekly(0, SWEEP_AT, house.zone), sweep),
     ]
 
 

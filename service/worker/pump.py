@@ -49,6 +49,8 @@ class Pump:
         self._house, self._batch = house, batch
         self.own = Run(house, watches or Watches())
         self._wake, self._stopping = asyncio.Event(), False
+        self.draining = False
+        """True while more than one batch is being fired."""
 
     @property
     def worker(self) -> str:
@@ -102,7 +104,11 @@ class Pump:
         """Fire until nothing is due; seconds to sleep."""
         if await self._fire() > 0 and not self._stopping:
             # each lane is left to end by itself: what one of them met is told as what it is, not as a group of one
-            ended = await asyncio.gather(*(self._lane() for _ in range(LANES)), return_exceptions=True)
+            self.draining = True
+            try:
+                ended = await asyncio.gather(*(self._lane() for _ in range(LANES)), return_exceptions=True)
+            finally:
+                self.draining = False
             for error in ended:
                 if isinstance(error, BaseException):
                     raise error

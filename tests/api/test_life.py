@@ -171,7 +171,7 @@ async def test_a_pause_stops_the_clock_from_the_asking_on_and_resuming_runs_it_a
 async def test_a_pause_ends_by_itself_at_its_cap(city: City) -> None:
     t = (await city.ticket())["id"]
     await city.act(t, "accept", TAX)
-    await city.act(t, "request_pause", TAX, kind="force_majeure", reason="x", days=2)
+    await city.act(t, "request_pause", TAX, kind="force_majeure", reason="x", evidence="停电通知", days=2)
     await decide(city, "pause", "approve")
     cap = clock_of(await city.show(t), "pause_cap")["due_at"]
     await city.advance(advance_by="P10D")

@@ -113,7 +113,7 @@ WRONG = {
         BASE,
         swap("to: auditing", "to: audit"),
         "to: audit",
-        "actions.submit_reply.branches.1.to",
+        "actions.submit_reply.branches.3.to",
     ),
     "unknown stage of a breach": (
         BASE,

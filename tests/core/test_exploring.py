@@ -49,7 +49,7 @@ def test_a_late_co_handler_is_not_waited_for() -> None:
 
 
 def test_workflows_that_differ_in_figures_only_are_explored_once() -> None:
-    one, other = flow("project_landing"), flow("complaint_report")
+    one, other = flow("project_landing"), flow("business_development")
     assert explore(structure(one, telling_clocks(one))) is explore(structure(other, telling_clocks(other)))
 
 

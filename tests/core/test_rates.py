@@ -55,10 +55,12 @@ def test_each_figure_has_one_name_and_says_what_it_counts() -> None:
 
 
 def test_a_report_names_every_figure_also_those_without_rows() -> None:
-    found = rates.figures({"return_rate": (1, 4), "new": (7, 7)}, lambda name: f"/list/{name}")
+    found = rates.figures({"return_rate": (1, 4, 2), "new": (7, 7, 0)}, lambda name: f"/list/{name}")
     assert list(found) == list(rates.NAMES)
-    assert found["return_rate"] == {"numerator": 1, "denominator": 4, "value": 0.25, "tickets": "/list/return_rate"}
-    assert found["new"] == {"numerator": 7, "denominator": None, "value": None, "tickets": "/list/new"}
+    told = {"numerator": 1, "denominator": 4, "value": 0.25, "excluded": 2, "tickets": "/list/return_rate"}
+    assert found["return_rate"] == told
+    none = {"denominator": None, "value": None, "excluded": None}
+    assert found["new"] == {"numerator": 7, **none, "tickets": "/list/new"}
     assert found["rework_rate"]["value"] is None
 
 

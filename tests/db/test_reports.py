@@ -13,21 +13,23 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
-from io import StringIO
+from io import BytesIO, StringIO
 from time import perf_counter
 from typing import Any, cast
 from urllib.parse import parse_qsl, urlsplit
+from zipfile import ZipFile
 from zoneinfo import ZoneInfo
 
 import asyncpg
 import pytest
+from python_calamine import CalamineWorkbook
 
 from service.core import rates
 from service.core.errors import Forbidden, Invalid
 from service.core.model import Actor, Role
 from service.db import reports as statements
 from service.db.session import Database, connect_arguments
-from service.usecases import reports
+from service.usecases import reports, sheets
 from service.usecases.house import House
 
 ZONE = ZoneInfo("Asia/Shanghai")
@@ -112,6 +114,13 @@ class Books:
         }  # fmt: skip
         await self.insert("approvals", **{**row, **changes})
 
+    async def exemption(self, ticket: str, **changes: Any) -> None:
+        row = {
+            "id": uuid.uuid4(), "ticket_id": self.ids[ticket], "scope": "ticket", "code": "hotline_error", "reason": "r",
+            "state": "pending", "requested_by": "u", "requested_at": at(4, 1), "expires_at": at(6, 1),
+        }  # fmt: skip
+        await self.insert("exemptions", **{**row, **changes})
+
     async def report(self, actor: Actor = SUPERVISOR, group_by: str = "department", **changes: Any) -> dict[str, Any]:
         return await reports.sla(self.house, actor, group_by=group_by, **{**PERIOD, **changes})
 
@@ -121,6 +130,7 @@ class Books:
         assert address.path == "/v1/reports/sla/tickets"
         asked = dict(parse_qsl(address.query, keep_blank_values=True, strict_parsing=True))
         fixed = {name: asked.pop(given) for name, given in WORDS.items()}
+        fixed["part"] = asked.pop("part", "denominator")
         out: list[dict[str, Any]] = []
         cursor = None
         while True:
@@ -144,7 +154,7 @@ class Books:
 
 WORDS = {"figure": "figure", "start": "from", "end": "to", "as_of": "as_of"}
 JSON = {"segments", "extensions"}
-EMPTY = ("clocks", "approvals", "assignments", "rounds", "reviews", "tickets", "enterprises")
+EMPTY = ("exemptions", "clocks", "approvals", "assignments", "rounds", "reviews", "tickets", "enterprises")
 
 
 @pytest.fixture
@@ -432,11 +442,34 @@ async def test_rework_repetition_and_review_are_counted_of_closed_and_new_ticket
 
 
 async def test_an_exempt_ticket_leaves_both_sides_of_a_rate_but_not_the_volumes(books: Books) -> None:
-    for name, counters in (("judged", {}), ("exempt", {"exempt": 1})):
-        await books.ticket(name, counters=counters)
+    for name in ("judged", "exempt", "asked", "taken_back", "run_out"):
+        await books.ticket(name)
         await books.clock(name, "resolve", "breached_running", at(3, 20))
-    await books.check("overdue_rate", "judged")
-    await books.check("new", "judged exempt")
+    decided = {"state": "approved", "decided_by": "sup", "decided_at": at(4, 2)}
+    await books.exemption("exempt", **decided)
+    await books.exemption("asked")
+    await books.exemption("taken_back", **{**decided, "state": "revoked"}, revoked_by="sup", revoked_at=at(4, 3))
+    await books.exemption("run_out", **decided, expires_at=at(4, 4))
+    await books.check("overdue_rate", "judged asked taken_back run_out")
+    await books.check("new", "judged exempt asked taken_back run_out")
+    report = await books.report()
+    assert report["total"]["figures"]["overdue_rate"]["excluded"] == 1
+    link = report["total"]["figures"]["overdue_rate"]["tickets"] + "&part=excluded"
+    assert [row["id"] for row in await books.listed(link)] == [books.ids["exempt"]]
+
+
+async def test_a_figure_is_restated_in_the_open_and_the_old_one_can_be_told_again(books: Books) -> None:
+    await books.ticket("judged")
+    await books.clock("judged", "resolve", "breached_running", at(3, 20))
+    decided = {"state": "approved", "decided_by": "sup", "decided_at": at(4, 2), "decision_reason": "not its duty"}
+    await books.exemption("judged", **decided, code="outside_duty_confirmed")
+    bulletin = await books.report(as_of="2024-04-01T00:00:00+08:00")
+    assert (bulletin["total"]["figures"]["overdue_rate"]["denominator"], bulletin["restated"]) == (1, [])
+    later = await books.report()
+    assert later["total"]["figures"]["overdue_rate"]["value"] is None
+    [told] = later["restated"]
+    assert (told["ticket"]["id"], told["change"], told["by"]) == (books.ids["judged"], "approved", "sup")
+    assert (told["code"], told["reason"]) == ("outside_duty_confirmed", "not its duty")
 
 
 # --- the report as a whole -----------------------------------------------------------------------------------------
@@ -641,7 +674,8 @@ async def test_the_table_has_one_row_a_group_and_opens_in_a_spreadsheet(books: B
     for name, lead in (("a", "tax"), ("b", 'w,"x"'), ("c", None)):
         await books.ticket(name, lead=lead, received_at=at(3, 4, 10), closed_at=at(3, 5, 10), outcome="solved")
         await books.clock(name, "resolve", "met", at(3, 20), anchor=at(3, 4, 10), ended_at=at(3, 5, 10))
-    text = reports.sla_csv(await books.report(group_by="department,domain"))
+    report = await books.report(group_by="department,domain")
+    text = sheets.as_csv(*reports.sla_table(report)).decode()
     assert text.startswith("\ufeffdepartment,domain,on_time_sign_rate.numerator,")
     assert text.endswith("\r\n")
     rows = list(csv.DictReader(StringIO(text.removeprefix("\ufeff"), newline="")))
@@ -651,15 +685,27 @@ async def test_the_table_has_one_row_a_group_and_opens_in_a_spreadsheet(books: B
     assert rows[0]["on_time_sign_rate.value"] == ""
     assert (rows[0]["new.numerator"], rows[0]["new.denominator"]) == ("1", "")
     assert (rows[0]["gross_hours.p50"], rows[0]["net_hours.p90"]) == ("24.0", "7.0")
-    assert len(rows[0]) == 2 + 3 * len(rates.NAMES) + 6
+    assert len(rows[0]) == 2 + 4 * len(rates.NAMES) + 6
+    book = CalamineWorkbook.from_filelike(BytesIO(sheets.as_xlsx("sla", *reports.sla_table(report))))
+    header, *cells = book.get_sheet_by_index(0).to_python()
+    assert header == list(rows[0])
+    assert [r[0] for r in cells] == ["tax", 'w,"x"', ""]
+    assert cells[0][header.index("on_time_completion_rate.value")] == 1.0
+    assert cells[0][header.index("on_time_sign_rate.value")] == ""
 
 
 @pytest.mark.parametrize("first", ["=", "+", "-", "@", "\t", "\r", "＝"])
 async def test_no_cell_of_the_table_is_a_formula(books: Books, first: str) -> None:
     await books.ticket("evil", lead=f"{first}HYPERLINK(1)")
-    text = reports.sla_csv(await books.report())
+    table = reports.sla_table(await books.report())
+    text = sheets.as_csv(*table).decode()
     rows = list(csv.DictReader(StringIO(text.removeprefix("\ufeff"), newline="")))
     assert rows[0]["department"] == f"'{first}HYPERLINK(1)"
+    made = sheets.as_xlsx("sla", *table)
+    assert b"<f>" not in b"".join(ZipFile(BytesIO(made)).read(n) for n in ZipFile(BytesIO(made)).namelist())
+    [_, cells] = CalamineWorkbook.from_filelike(BytesIO(made)).get_sheet_by_index(0).to_python()
+    # XML has no other line end than LF
+    assert cells[0].replace("\r", "\n") == f"'{first}HYPERLINK(1)".replace("\r", "\n")
 
 
 # --- as the engine writes it ----------------------------------------------------------------------------------------

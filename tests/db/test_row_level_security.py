@@ -18,6 +18,7 @@ from tests.conftest import City, opened_city
 
 SEEN_BY_TAX = (
     "tickets", "assignments", "clocks", "rounds", "events", "outbox", "approvals", "reviews", "firings", "notices",
+    "ticket_texts", "open_tickets",
 )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from tests.simulation.days import Amount
 from tests.simulation.ledger import budget_of
@@ -232,14 +233,22 @@ def _content(form: Form) -> bool:
 
 def _closes(t: Ticket, form: Form) -> bool:
     reached = form.get("reached", True)
-    return t.count("callback_attempts") >= 2 if not reached else _content(form)
+    return t.count("callback_attempts") >= 2 and t.attempted_on != _day(t.now) if not reached else _content(form)
+
+
+def _day(now: datetime | None) -> str:
+    assert now is not None, "set where it is looked at what is possible"
+    return now.astimezone(ZoneInfo("Asia/Shanghai")).date().isoformat()
 
 
 def _record_callback(t: Ticket, leg: Leg | None, form: Form, now: datetime) -> None:
     reached = form.get("reached", True)
+    t.now = now
     closes = _closes(t, form)
     if not reached:
-        t.counters["callback_attempts"] = t.count("callback_attempts") + 1
+        if t.attempted_on != _day(now):
+            t.counters["callback_attempts"] = t.count("callback_attempts") + 1
+        t.attempted_on = _day(now)
         if not closes:
             return
     t.meet(now, "callback")
@@ -322,7 +331,7 @@ def _is_lead(t: Ticket, leg: Leg | None, form: Form) -> bool:
 
 
 def _may_return(t: Ticket, leg: Leg | None, form: Form) -> bool:
-    asked = t.count("return_requests") < 3 and t.count("returns_denied") == 0
+    asked = t.count("return_requests") < 2 and t.count("returns_denied") == 0
     return _is_lead(t, leg, form) and asked and "return" not in t.requests
 
 

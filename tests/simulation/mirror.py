@@ -21,7 +21,7 @@ WORDS: Mapping[str, Mapping[str, Any]] = {
     "submit_plan": {"plan": "p"},
     "request_return": {"ground": "not_our_duty", "reason": "r"},
     "request_extension": {"ground": "funds_or_season", "reason": "r"},
-    "request_pause": {"reason": "r"},
+    "request_pause": {"reason": "r", "evidence": "e"},
     "submit_reply": {"public_reply": "p"},
     "reject_reply": {"reason": "r"},
     "escalate": {"reason": "r"},

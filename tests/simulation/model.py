@@ -137,6 +137,9 @@ class Ticket:
     reviews: list[Review] = field(default_factory=list)
     tasks: list[Task] = field(default_factory=list)
     fired: list[Fired] = field(default_factory=list)
+    attempted_on: str = ""
+    """The day of the last callback that reached nobody: a further one on that day does not count."""
+    now: datetime | None = None
     cycle: str = "rounds"
     """Which rule begins the next cycle of a clock: rounds, or reopened, or reopened_late while it is taken up again."""
 
@@ -166,6 +169,7 @@ class Ticket:
 
     def ahead(self, now: datetime, *, timers: bool = False) -> Ticket:
         """The ticket once everything due has taken effect: itself if nothing is due, else a copy."""
+        self.now = now
         first = self.next_step_at()
         if first is None or first > now:
             return self

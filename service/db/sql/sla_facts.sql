@@ -19,10 +19,17 @@ WITH
 known AS MATERIALIZED (
     -- every ticket once, without its texts: they are wide, and half of the parts look at them
     SELECT t.id, t.number, t.domain, t.district, t.lead, t.round, t.outcome, t.received_at, t.closed_at,
-           t.enterprise_id, t.matter, t.counters ? 'exempt' AS exempt,
-           t.outcome IS DISTINCT FROM 'withdrawn' AND t.outcome IS DISTINCT FROM 'merged' AS kept
+           t.enterprise_id, t.matter,
+           coalesce(t.outcome, '') NOT IN ('withdrawn', 'merged', 'rejected', 'transferred') AS kept
     FROM tickets t
     WHERE t.received_at < $3::timestamptz
+),
+excused AS MATERIALIZED (
+    -- left out of the assessment as of $3: by a decision that was taken before, and was not over by then
+    SELECT e.ticket_id, e.scope, e.round
+    FROM exemptions e
+    WHERE e.state IN ('approved', 'revoked') AND e.decided_at < $3 AND e.expires_at > $3
+      AND (e.revoked_at IS NULL OR e.revoked_at >= $3)
 ),
 limits AS NOT MATERIALIZED (
     SELECT c.id, c.ticket_id, c.assignment_id, c.name, c.cycle, c.state, c.due_at, c.original_due_at, c.ended_at,
@@ -76,7 +83,8 @@ things AS (
     WHERE 'resolution' = ANY ($5) AND l.name = 'resolve'
       AND (l.state <> 'cancelled' OR k.kept)
       AND (l.state <> 'running' OR l.ticket_id NOT IN (
-            SELECT p.ticket_id FROM approvals p WHERE p.state = 'pending' AND p.kind IN ('extension', 'pause')))
+            SELECT p.ticket_id FROM approvals p WHERE p.state = 'pending'
+              AND p.kind IN ('extension', 'pause', 'planned', 'termination')))
 
     UNION ALL
     -- callback: resolution_rate, partly_solved_rate, satisfaction_rate, unreachable_rate
@@ -137,9 +145,10 @@ things AS (
       AND k.closed_at >= $1 AND k.closed_at < $2 AND k.closed_at < $3
 
     UNION ALL
-    -- closing: closed, completed, withdrawn, merged
+    -- closing: closed, completed, withdrawn, merged, not_accepted
     SELECT 'closing', k.id, k.id::text, k.closed_at, k.lead,
-           ARRAY[true, nullif(k.kept, false), nullif(k.outcome = 'withdrawn', false), nullif(k.outcome = 'merged', false)]
+           ARRAY[true, nullif(k.kept, false), nullif(k.outcome = 'withdrawn', false), nullif(k.outcome = 'merged', false),
+                 nullif(coalesce(k.outcome IN ('rejected', 'transferred'), false), false)]
     FROM known k
     WHERE 'closing' = ANY ($5) AND k.closed_at >= $1 AND k.closed_at < $2 AND k.closed_at < $3
 
@@ -165,8 +174,11 @@ things AS (
     WHERE 'end' = ANY ($5) AND k.received_at < $2 AND (k.closed_at IS NULL OR k.closed_at >= least($2, $3))
 )
 SELECT x.part, x.ticket_id, x.subject, x.at, x.department, x.hits,
-       x.ticket_id IN (SELECT e.id FROM known e WHERE e.exempt) AS exempt,
+       x.ticket_id IN (SELECT e.ticket_id FROM excused e WHERE e.scope = 'ticket')
+           OR (x.part = 'callback' AND x.subject IN (
+                   SELECT e.ticket_id || '/' || e.round FROM excused e WHERE e.scope = 'rating')) AS exempt,
        to_char(x.at AT TIME ZONE $6::text, 'YYYY-MM') AS month,
+       to_char(x.at AT TIME ZONE $6::text, 'IYYY-"W"IW') AS week,
        CASE WHEN t.received_at < $1 THEN 'carried_over' ELSE 'new' END AS origin,
        t.number, t.domain, t.district, t.received_at
 FROM things x
