@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from service import clock
+from service.core.receivers import Allowed
 from service.db.session import Database
 from service.db.vault import Vault
 from service.integrations.attachments import FileStore
 from service.integrations.identity_provider import BuiltinIssuer, Verifier
-from service.integrations.webhooks import WebhookSender
+from service.integrations.webhooks import ReceiverCourier, WebhookSender
 from service.settings import Settings
 from service.usecases import delivery, identity
 from service.usecases.house import House
@@ -75,7 +76,16 @@ async def open_unpublished(settings: Settings) -> AsyncIterator[House]:
     db = await Database.connect(settings.database_url, settings.pool_size, settings.sandbox)
     try:
         zone = ZoneInfo(settings.zone)
-        yield House(db, vault_of(settings), clock.new_id, zone, settings.sandbox, files=files_of(settings))
+        allowed = Allowed.parse(settings.webhook_receivers, loopback=settings.sandbox)
+        yield House(
+            db,
+            vault_of(settings),
+            clock.new_id,
+            zone,
+            settings.sandbox,
+            receivers=allowed,
+            files=files_of(settings),
+        )
     finally:
         await db.close()
 
@@ -96,6 +106,7 @@ def application(settings: Settings) -> FastAPI:
     """The HTTP application of these settings."""
     # imported where it is used: the launcher and the small commands start in half the time without it
     from service.api.app import Parts, create_app
+    from service.api.limits import Limiter
     from service.worker.main import ArqBell
 
     @asynccontextmanager
@@ -113,14 +124,14 @@ def application(settings: Settings) -> FastAPI:
                 known_departments=lambda: house.rules.departments,
                 check=lambda actor: identity.refuse_deactivated(house, actor),
             )
-            yield Parts(house, verifier, issuer, ArqBell(settings.redis_url))
+            yield Parts(house, verifier, issuer, ArqBell(settings.redis_url), Limiter(settings.rate_limit))
 
     return create_app(parts, with_sandbox=settings.sandbox)
 
 
 async def run_worker(settings: Settings) -> None:
     """Pump, sweeper and arq in one process, until SIGTERM: the batch at hand is finished."""
-    from service.worker.background import migrate, recount
+    from service.worker.background import migrate, recount, succeed, tell
     from service.worker.main import run_hands
     from service.worker.periodic import jobs, keep_time
     from service.worker.pump import CONNECTIONS, Pump, sweep
@@ -129,6 +140,7 @@ async def run_worker(settings: Settings) -> None:
         pump = Pump(house)
         secret = settings.webhook_secret.get_secret_value()
         sender = WebhookSender(settings.webhook_url, secret) if settings.webhook_url else None
+        courier = ReceiverCourier(house.receivers)
 
         async def deliver() -> int:
             # nobody waits for what has no receiver: the rows are marked when no timer waits for the processor
@@ -153,9 +165,12 @@ async def run_worker(settings: Settings) -> None:
                 lambda: sweep(deliver),
                 lambda: recount(house),
                 lambda: migrate(house),
+                lambda: succeed(house),
+                lambda: tell(house, courier),
                 *(partial(keep_time, house, pump.worker, job) for job in jobs(house)),
                 lambda: run_hands(settings.redis_url, pump.wake, deliver_now),
             )
         finally:
+            await courier.close()
             if sender is not None:
                 await sender.close()

@@ -10,6 +10,8 @@ from zoneinfo import ZoneInfo
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.core.receivers import Allowed
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -38,6 +40,10 @@ class Settings(BaseSettings):
     builtin_issuer: bool = Field(True, description="0 refuses tokens of the built-in issuer")
     webhook_url: str = Field("", description="receiver of events (Standard Webhooks); empty: events are only kept")
     webhook_secret: SecretStr = Field(SecretStr(""), description="whsec_… shared with the receiver")
+    webhook_receivers: str = Field("", description="where clients may register receivers of events, parted by commas: "
+                                   "https://host[:port] or https://network/bits[:port]; empty: nowhere")  # fmt: skip
+    rate_limit: int = Field(1000, ge=0, le=1_000_000, description="requests a second of one client at one API process, "
+                            "five times as many at once; 0: no limit")  # fmt: skip
     attachments_url: str = Field("", description="where attachments lie: file:///folder, s3://bucket/prefix; "
                                  "empty: a folder beside the data")  # fmt: skip
     attachments_endpoint: str = Field("", description="address of an S3-compatible store that is not Amazon's")
@@ -53,6 +59,12 @@ class Settings(BaseSettings):
             ZoneInfo(value)
         except (KeyError, ValueError, OSError):
             raise ValueError("expected the name of a time zone, such as Asia/Shanghai") from None
+        return value
+
+    @field_validator("webhook_receivers")
+    @classmethod
+    def _readable_list(cls, value: str) -> str:
+        Allowed.parse(value)
         return value
 
     @field_validator("secret_key")

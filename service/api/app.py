@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import re
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import structlog
@@ -24,12 +25,14 @@ from service.api import (
     board,
     calendars,
     callbacks,
+    cases,
     delegations,
     deps,
     desk,
     diagrams,
     docket_forms,
     errors,
+    hotline,
     intake,
     meetings,
     minutes,
@@ -45,9 +48,11 @@ from service.api import (
     supervision,
     tickets,
     timers,
+    units,
     whatif,
     workflows,
 )  # fmt: skip
+from service.api.limits import Limiter
 from service.integrations.identity_provider import BuiltinIssuer, Verifier
 from service.usecases.house import House
 
@@ -82,6 +87,7 @@ class Parts:
     verifier: Verifier
     issuer: BuiltinIssuer | None
     bell: Bell
+    limiter: Limiter = field(default_factory=lambda: Limiter(0))
 
 
 def create_app(open_parts: Callable[[], Any], *, with_sandbox: bool) -> FastAPI:
@@ -91,7 +97,7 @@ def create_app(open_parts: Callable[[], Any], *, with_sandbox: bool) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_parts() as parts:
             app.state.house, app.state.verifier = parts.house, parts.verifier
-            app.state.issuer, app.state.bell = parts.issuer, parts.bell
+            app.state.issuer, app.state.bell, app.state.limiter = parts.issuer, parts.bell, parts.limiter
             parts.house.ring = parts.bell.ring
             tasks = [asyncio.create_task(parts.bell.run()), asyncio.create_task(_keep_fresh(parts.house))]
             # what lives until the end need not be looked through by every collection: a third off p99
@@ -112,7 +118,7 @@ def create_app(open_parts: Callable[[], Any], *, with_sandbox: bool) -> FastAPI:
     )
     errors.install(app)
     for module in (
-        intake, tickets, queue, desk, attachments, progress, supervision, callbacks, delegations,
+        hotline, intake, tickets, units, cases, queue, desk, attachments, progress, supervision, callbacks, delegations,
         board, reviews, meetings, minutes, reports, oversight, calendars, workflows, whatif, diagrams, timers, routing, admin,
     ):  # fmt: skip
         app.include_router(module.router)
@@ -247,6 +253,8 @@ _UPLOAD = re.compile(r"/v1/tickets/[^/]+/attachments")
 
 def _limit_of(scope: Scope) -> int:
     """Bytes that a body may have. Of a file the use case knows better, and counts what comes."""
+    if scope["path"] in deps.STREAMED:
+        return sys.maxsize  # it is read line by line, and each line has its limit
     return MAX_UPLOAD_BYTES if scope["method"] == "POST" and _UPLOAD.fullmatch(scope["path"]) else deps.MAX_BODY_BYTES
 
 

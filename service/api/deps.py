@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json, to_json
 
 from service.api import errors
+from service.api.limits import TooMany
 from service.core.errors import Invalid, JiebanError, NotFound
 from service.core.model import Actor
 from service.integrations.identity_provider import Unauthenticated, Verifier
@@ -24,6 +25,8 @@ from service.usecases.answers import Answer, Call, digest_of
 from service.usecases.house import House
 
 MAX_BODY_BYTES = 1024 * 1024
+STREAMED = frozenset({"/v1/tickets/batch"})
+"""Bodies of any length, read line by line; each line is bounded by MAX_BODY_BYTES."""
 MAX_DEPTH = 32
 _KEY = re.compile(r"[\x20-\x7e]{1,255}", re.ASCII)
 B = TypeVar("B", bound=BaseModel)
@@ -39,7 +42,7 @@ class UnsupportedMedia(JiebanError):
     title = "The body is of a kind that is not read here"
 
 
-errors.STATUS |= {Malformed: 400, UnsupportedMedia: 415}
+errors.STATUS |= {Malformed: 400, UnsupportedMedia: 415, TooMany: 429}
 
 
 async def house_of(request: Request) -> House:
@@ -53,7 +56,9 @@ async def actor_of(request: Request) -> Actor:
     if scheme.lower() != "bearer" or not token:
         raise Unauthenticated("Send Authorization: Bearer TOKEN.")
     verifier: Verifier = request.app.state.verifier
-    return (await verifier.verify(token.strip())).actor
+    actor = (await verifier.verify(token.strip())).actor
+    request.app.state.limiter.take(actor.subject)
+    return actor
 
 
 HouseDep = Annotated[House, Depends(house_of)]
@@ -62,7 +67,11 @@ ActorDep = Annotated[Actor, Depends(actor_of)]
 
 async def read(request: Request, model: type[B]) -> B:
     """The body as `model`, parsed once in strict mode from its bytes. Raises Invalid naming each wrong field."""
-    raw = await _raw(request)
+    return parse(await _raw(request), model)
+
+
+def parse(raw: bytes, model: type[B]) -> B:
+    """As `read`, from bytes that are there already."""
     try:
         body = model.model_validate_json(raw)
     except ValidationError as error:
@@ -149,10 +158,10 @@ def json(body: Any, status: int = 200) -> Response:
 # --- lists -------------------------------------------------------------------------------------------------------
 
 
-def page(request: Request, items: list[Any], next_place: Any | None) -> Response:
-    """`{items, next_cursor}` with a Link header for the next page."""
+def page(request: Request, items: list[Any], next_place: Any | None, **beside: Any) -> Response:
+    """`{items, next_cursor}` with a Link header for the next page; `beside`: what the answer says of the whole."""
     cursor = None if next_place is None else encode_cursor(next_place)
-    answer = json({"items": items, "next_cursor": cursor})
+    answer = json({**beside, "items": items, "next_cursor": cursor})
     if cursor is not None:
         answer.headers["Link"] = f'<{request.url.include_query_params(cursor=cursor)}>; rel="next"'
     return answer

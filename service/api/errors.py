@@ -56,7 +56,7 @@ PROBLEMS: dict[str, tuple[int, str, str]] = {
     "duplicate-reference": (
         409,
         "来源编号已登记且内容不同",
-        "`ticket` names it; corrections are comments or amendments.",
+        "`ticket` names it; send corrections to POST /v1/tickets/{id}/corrections.",
     ),
     "still-running": (409, "相同请求正在处理", "Try again after Retry-After seconds."),
     "preview-required": (
@@ -89,7 +89,9 @@ def problem(status: int, slug: str, title: str, detail: str, **extra: Any) -> Re
         "status": status,
         "detail": detail,
     }
-    headers = {"Retry-After": "1"} if status in {429, 503} or slug == "still-running" else {}
+    headers = (
+        {"Retry-After": str(extra.get("retry_after", 1))} if status in {429, 503} or slug == "still-running" else {}
+    )
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return Response(to_json({**body, **extra}), status, headers, media_type="application/problem+json")
@@ -163,4 +165,8 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def _unforeseen(request: Request, error: Exception) -> Response:
         log.error("unforeseen error", path=request.scope.get("path"), error=type(error).__name__, exc_info=error)
-        return problem(500, "internal", "Something went wrong", "The error was recorded; nothing was changed.")
+        return unforeseen()
+
+
+def unforeseen() -> Response:
+    return problem(500, "internal", "Something went wrong", "The error was recorded; nothing was changed.")

@@ -29,11 +29,6 @@ ROUTE = "POST /v1/tickets"
 async def post_ticket(request: Request, house: HouseDep, actor: ActorDep) -> Response:
     """Take one request. Safe to repeat: by Idempotency-Key, and by (source.system, source.reference) for ever."""
     require(actor, "tickets:write")
-    posted = await deps.read(request, NewTicket)
-    body = posted.model_dump()
-    if posted.answered is None:
-        del body[
-            "answered"
-        ]  # the digest of a request that was not answered stays what it was before there was this field
+    body = (await deps.read(request, NewTicket)).as_posted()
     call = deps.call_of(request, ROUTE, body)
     return deps.respond(await intake.accept(house, actor, body, call))

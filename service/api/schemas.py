@@ -82,12 +82,22 @@ class Source(Body):
     received_at: Instant | None = Field(None, description="when the hotline took the request; default: now")
 
 
-class Enterprise(Body):
+class Firm(Body):
+    """A firm that is spoken of: by its name, and its credit code where it has one."""
+
     name: Name
     uscc: Short | None = Field(None, description="unified social credit code; a wrong one is a warning")
+
+
+class Enterprise(Firm):
     district: Code | None = Field(None, description="GB/T 2260 code")
     industry: Code | None = Field(None, description="GB/T 4754 code such as C39")
     tier: Code | None = None
+    kind: Literal["company", "branch", "individual", "association", "foreign", "unregistered"] | None = Field(
+        None, description="unregistered: a project company that is not in the register yet"
+    )
+    parent: Firm | None = Field(None, description="of a branch or a subsidiary")
+    formerly: Name | None = Field(None, description="the name it was known by, if it was renamed or is registered now")
 
 
 class Contact(Body):
@@ -113,10 +123,34 @@ class AnsweredAtOnce(Body):
     outcome: Literal["solved", "service_confirmed", "explained_no_basis", "not_competent"] = "solved"
 
 
-class NewTicket(Body):
-    """One request of one enterprise, as the hotline posts it."""
+class Agent(Body):
+    """Who speaks for the enterprise: a chamber of commerce, a lawyer, another. `authorised`: with a paper that says so."""
 
-    source: Source
+    name: Name
+    kind: Literal["chamber", "lawyer", "agency", "other"] = "other"
+    authorised: bool = False
+
+
+class FurtherMatter(Body):
+    """Another matter of the same call: a ticket of its own, linked to the first."""
+
+    title: Filled500
+    description: Long
+    domain: Domain | None = None
+    matter: Code | None = None
+    request_type: Code | None = None
+
+
+class HandedOver(Body):
+    """The caller was put through to an emergency line at once."""
+
+    line: Literal["110", "119", "120", "122"]
+    note: Text2000 = ""
+
+
+class Asked(Body):
+    """What is asked, by whom, about what."""
+
     domain: Domain | None = None
     request_type: Code | None = None
     matter: Code | None = None
@@ -129,8 +163,109 @@ class NewTicket(Body):
     contact: Contact | None = None
     location: Location | None = None
     project: Project | None = None
-    answered: AnsweredAtOnce | None = Field(None, description="the reply, if it was given at the first call already")
     extra: Extra = {}
+
+
+class NewTicket(Asked):
+    """One request of one enterprise, as the hotline posts it."""
+
+    source: Source
+    answered: AnsweredAtOnce | None = Field(None, description="the reply, if it was given at the first call already")
+    anonymous: bool = Field(False, description="name and contact of the enterprise are not kept, whatever is sent")
+    agent: Agent | None = None
+    group: list[Firm] | None = Field(None, min_length=1, max_length=200, description="further firms that ask the same")
+    parts: list[FurtherMatter] | None = Field(
+        None, min_length=1, max_length=9, description="further matters of the call"
+    )
+    handed_over: HandedOver | None = Field(None, description="to 110, 119, 120 or 122: logged here, and closed")
+
+    def as_posted(self) -> dict[str, Any]:
+        """The body as plain data. What was added to the contract later is left out where it was not given, so that the
+        digest of a request stays what it was when it was first posted."""
+        body = self.model_dump()
+        for name in ("answered", "anonymous", "agent", "group", "parts", "handed_over"):
+            if not body[name]:
+                del body[name]
+        body["enterprise"] = _without(body["enterprise"], "kind", "parent", "formerly")
+        return body
+
+
+def _without(body: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {k: v for k, v in body.items() if k not in names or v is not None}
+
+
+class Correction(Body):
+    """The request as it should read, as a whole. `sequence`: 1 for the first correction, and rising."""
+
+    sequence: Annotated[int, Field(ge=1, le=2**31 - 1)]
+    request: Asked
+    reason: Text2000 = ""
+
+    def as_posted(self) -> dict[str, Any]:
+        body = self.model_dump()
+        body["request"]["enterprise"] = _without(body["request"]["enterprise"], "kind", "parent", "formerly")
+        return body
+
+
+EventType = Annotated[str, StringConstraints(max_length=60, pattern=r"^[a-z_]+(\.[a-z_]+)*(\.\*)?$")]
+
+
+class NewReceiver(Body):
+    url: Annotated[str, StringConstraints(min_length=8, max_length=1000), _NoNul]
+    types: list[EventType] = Field(
+        default=[], max_length=50, description="such as ticket.opened or approval.*; none: all"
+    )
+    description: Text500 = ""
+    after: Short | None = Field(None, description="a cursor of GET /v1/events to begin at; default: from now on")
+
+
+class Replay(Body):
+    after: Short | None = Field(None, description="a cursor of GET /v1/events; default: where it stopped")
+
+
+class CodeMeaning(Body):
+    field: Literal["matter", "district"] = "matter"
+    means: Code = Field(description="our code")
+    reason: Filled2000
+    for_all: bool = Field(False, description="also others that wait for this code of this source, and those to come")
+
+
+class Recusal(Body):
+    """One of the two; neither: oneself."""
+
+    department: Code | None = None
+    subject: Name | None = None
+    reason: Filled2000
+
+
+class Title(Body):
+    zh: Name
+    en: Name
+
+
+class UnitChange(Body):
+    """`rename` with a title; `abolish` and `merge` with the unit that takes over."""
+
+    kind: Literal["rename", "abolish", "merge"]
+    successor: Code | None = None
+    title: Title | None = None
+    reason: Filled2000
+
+
+class Leaving(Body):
+    to: Name | None = Field(None, description="who takes over; default: the units' queues")
+    department: Code | None = Field(None, description="of this unit only")
+    reason: Filled2000
+
+
+class NewDuty(Body):
+    department: Code = Field(description="a unit, or `city` for units that have nobody")
+    kind: Literal["night", "holiday", "duty"] = "duty"
+    subject: Name = Field(description="the person, as the identity provider names him or her")
+    name: Short = ""
+    phone: Short | None = None
+    since: Instant
+    until: Instant
 
 
 class Reason(Body):

@@ -39,7 +39,7 @@ LONGEST_MEASURE_DAYS = 730
 A convenor who sets a new date again and again makes it longer: no rule of a workflow limits that.
 """
 
-_TICKET = frozenset({"round", "stage", "phase", "domain", "matter", "urgency", "district", "lead", "outcome"})
+_TICKET = frozenset({"round", "stage", "phase", "domain", "matter", "urgency", "district", "lead", "outcome", "reply"})
 _FIELDS: Mapping[str, frozenset[str]] = {
     "ticket": _TICKET,
     "leg": frozenset({"role", "state", "department"}),
@@ -576,7 +576,7 @@ def _explored(flow: Workflow) -> Space:
     clocks = exploring.telling_clocks(flow)
     space = exploring.explore(exploring.structure(flow, clocks))
     if _forgotten(space) is not None:
-        more = clocks | {n for n in flow.clocks if not n.startswith("co_")}
+        more = clocks | {n for n, c in flow.clocks.items() if not n.startswith("co_") and not c.contacts}
         fuller = exploring.explore(exploring.structure(flow, more))
         if fuller.complete:
             clocks, space = more, fuller

@@ -86,6 +86,8 @@ class ClockDef:
     reopened_late: str
     rungs: Mapping[str, Rung]
     times: tuple[tuple[str, RungTime], ...]
+    contacts: bool = False
+    """A promise to speak with the enterprise: not made where it asked for no reply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -395,7 +397,9 @@ def _clock(name: str, doc: ClockDoc) -> ClockDef:
     times = tuple((r.name, r.time) for r in rungs.values())
     cycles = (doc.rounds, doc.reopened, doc.reopened_late)
     law = _statutory(doc, (*path, "statutory"))
-    return ClockDef(name, _text(doc.title), doc.family, doc.anchor, budget, rework, law, *cycles, rungs, times)
+    return ClockDef(
+        name, _text(doc.title), doc.family, doc.anchor, budget, rework, law, *cycles, rungs, times, doc.contacts
+    )
 
 
 def _statutory(doc: ClockDoc, path: Path) -> Statutory | None:

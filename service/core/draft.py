@@ -11,6 +11,7 @@ from service.core import clocks
 from service.core.calendar import Budget, Calendar
 from service.core.definitions import Workflow, holds
 from service.core.docket import Docket
+from service.core.errors import Conflict
 from service.core.model import (
     Actor,
     Approval,
@@ -155,6 +156,15 @@ class Draft:
             fired_at=fired_at.isoformat(),
         )
 
+    def check_not_recused(self, department: str) -> None:
+        """Raise Conflict for a unit that must have no part in this ticket: accuser material never reaches the accused."""
+        if f"unit:{department}" in self.ticket.recused:
+            raise Conflict(
+                f"{department} is recused from this ticket (it may be the unit complained of);"
+                " lift that first if it is wrong.",
+                department=department,
+            )
+
     # -- reading ---------------------------------------------------------------------------------------------
 
     def open_clocks(self, name: str) -> list[Clock]:
@@ -195,6 +205,7 @@ class Draft:
                 "district": ticket.district or "",
                 "lead": ticket.lead or "",
                 "outcome": ticket.outcome or "",
+                "reply": ticket.reply,
             },
             "leg": {
                 "role": leg.role if leg else "",

@@ -48,6 +48,8 @@ def run(draft: Draft, branch: Branch | Rung) -> None:
 def _start(draft: Draft, name: str) -> None:
     definition = draft.env.workflow.clocks[name]
     ticket = draft.ticket
+    if definition.contacts and ticket.reply == "none":
+        return
     if definition.family == "assignment":
         role = "co_handler" if name.startswith("co_") else "lead"
         for leg in ticket.assignments:
@@ -251,6 +253,7 @@ def _assign_lead(draft: Draft, source: str) -> None:
 
 
 def _new_leg(draft: Draft, department: str, role: str) -> Assignment:
+    draft.check_not_recused(department)
     leg = Assignment(draft.env.new_id(), draft.ticket.id, department, role, "pending", draft.ticket.round, draft.now)
     draft.put("assignments", leg)
     return leg
@@ -289,6 +292,8 @@ def _assign_to(draft: Draft, _: Any) -> None:
     leg = draft.leg or draft.ticket.lead_leg()
     if leg is None:
         raise Conflict("No department handles this ticket yet; dispatch it first.")
+    if f"person:{draft.form['assignee']}" in draft.ticket.recused:
+        raise Conflict("This person is recused from this ticket.")
     draft.put("assignments", replace(leg, assignee=str(draft.form["assignee"])))
 
 

@@ -36,12 +36,16 @@ def merge(
     catch_up(target, survivor_env.now)
     if not target.ticket.open:
         raise Conflict(f"Ticket {survivor.number} is closed; merge into an open one.", ticket=survivor.number)
+    for leg in target.ticket.assignments:
+        if leg.open:
+            draft.check_not_recused(leg.department)  # what this ticket says of a unit must not come to it by the other
     came_from, ending = draft.ticket.stage, [c for c in draft.ticket.clocks if c.open]
     for clock in ending:
         draft.put_clock(clocks.end(clock, draft.now, "merged", cancelled=True))
         draft.changed("cancelled", clock.name)
     run(draft, action.branches[0])
     draft.set(merged_into=survivor.id)
+    target.set(recused=tuple(dict.fromkeys((*target.ticket.recused, *draft.ticket.recused))))
     draft.event(
         "ticket.merge",
         form=dict(form),

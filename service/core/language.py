@@ -78,6 +78,7 @@ class ClockDoc(_Doc):
     title: TextDoc
     family: Literal["enterprise", "assignment", "centre"]
     anchor: Anchor = "started_at"
+    contacts: bool = False
     measure: Measure
     budget: str | int
     rework_budget: str | int | None = None

@@ -362,6 +362,8 @@ class Ticket:
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What actions recorded for people: plan, public_reply, callback result, cards. JSON-able."""
     visible_to: tuple[str, ...] = ()
+    recused: tuple[str, ...] = ()
+    """Who neither sees nor handles it: `unit:CODE` (the one complained of, say), `person:SUBJECT`."""
     last_seq: int = 0
     head_hash: str = ""
     merged_into: str | None = None
@@ -377,6 +379,11 @@ class Ticket:
     @property
     def open(self) -> bool:
         return self.phase is not Phase.CLOSED
+
+    @property
+    def reply(self) -> str:
+        """`none` where the enterprise asked not to be contacted, else `wanted`."""
+        return "none" if self.facts.get("no_reply") else "wanted"
 
     def leg_of(self, departments: tuple[str, ...]) -> Assignment | None:
         """The open assignment of one of these departments; the lead's first."""

@@ -6,7 +6,7 @@ A rate with an empty denominator is null, never 0 or 100 %: a unit without reque
 floored at four digits: 99.995 % is never shown as 100 % (time rule T19). An exempt ticket leaves both sides of a rate.
 
 Counts are figures too: their numerator is the number of tickets, denominator and value are null. They add up:
-carried_over + new = closed + open_at_end, and closed = completed + withdrawn + merged.
+carried_over + new = closed + open_at_end, and closed = completed + withdrawn + merged + not_accepted.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ class Count:
 
 
 DUE = "resolution limit (of any round, extensions included) fell in the period"
+ENDED = "closed in the period; not withdrawn, merged or not accepted"
 DUE_FIRST = "resolution limit of round 1 fell in the period"
 
 RATES: tuple[Rate, ...] = (
@@ -56,10 +57,11 @@ RATES: tuple[Rate, ...] = (
     Rate("overdue_rate", "超期率", DUE,
          "no reply accepted as of now, and none that was submitted within the limit waits for its audit"),
     Rate("extension_rate", "延期率", DUE, "an extension was approved"),
-    Rate("first_time_completion_rate", "一次办结率", DUE_FIRST, "closed in round 1, neither withdrawn nor merged"),
-    Rate("second_time_completion_rate", "二次办结率", DUE_FIRST, "closed in round 2, neither withdrawn nor merged"),
-    Rate("third_time_completion_rate", "三次办结率", DUE_FIRST, "closed in round 3, neither withdrawn nor merged"),
-    Rate("later_completion_rate", "四次及以上办结率", DUE_FIRST, "closed in round 4 or later, neither withdrawn nor merged"),
+    Rate("first_time_completion_rate", "一次办结率", DUE_FIRST, "closed in round 1; not withdrawn, merged or not accepted"),
+    Rate("second_time_completion_rate", "二次办结率", DUE_FIRST, "closed in round 2; not withdrawn, merged or not accepted"),
+    Rate("third_time_completion_rate", "三次办结率", DUE_FIRST, "closed in round 3; not withdrawn, merged or not accepted"),
+    Rate("later_completion_rate", "四次及以上办结率", DUE_FIRST,
+         "closed in round 4 or later; not withdrawn, merged or not accepted"),
     Rate("resolution_rate", "解决率", "callback of a round reached the enterprise in the period", "callback says solved"),
     Rate("partly_solved_rate", "部分解决率", "callback of a round reached the enterprise in the period",
          "callback says partly solved"),
@@ -69,8 +71,8 @@ RATES: tuple[Rate, ...] = (
          "given up: closed without reaching the enterprise"),
     Rate("return_rate", "退单率", "dispatched to a lead in the period", "that department asked to send it back"),
     Rate("invalid_return_rate", "无效退单率", "return asked in the period and ruled on", "ruled against the department"),
-    Rate("rework_rate", "重办率", "closed in the period, neither withdrawn nor merged", "needed a second round or more"),
-    Rate("repeat_rate", "重复诉求率", "closed in the period, neither withdrawn nor merged",
+    Rate("rework_rate", "重办率", ENDED, "needed a second round or more"),
+    Rate("repeat_rate", "重复诉求率", ENDED,
          "same enterprise and matter came again within 30 days after closing"),
     Rate("audit_failure_rate", "答复不规范率", "reply submitted in the period and audited", "sent back by the audit"),
     Rate("review_rate", "提请议事率", "received in the period",
@@ -82,10 +84,13 @@ COUNTS: tuple[Count, ...] = (
     Count("new", "本期新收", "received in the period"),
     Count("closed", "本期结案", "closed in the period, for whatever reason"),
     Count(
-        "completed", "本期办结", "closed in the period, neither withdrawn nor merged; handling times are taken of these"
+        "completed",
+        "本期办结",
+        "closed in the period; not withdrawn, merged or not accepted; handling times are taken of these",
     ),
     Count("withdrawn", "本期撤单", "closed in the period because it was withdrawn"),
     Count("merged", "本期并单", "closed in the period because it was merged into another"),
+    Count("not_accepted", "本期不予受理", "closed in the period: rejected, or handed over to an emergency line"),
     Count(
         "open_at_end", "期末在办", "received and not closed at the end of the period, or as of now if that is earlier"
     ),

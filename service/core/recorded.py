@@ -15,7 +15,8 @@ TIMERS = frozenset({"clock.fired", "clock.breached"})
 _BY_PRODUCTS = frozenset(
     {"card.issued", "clock.rebound", "clock.breached_on_rebind", "ticket.reclassified", "ticket.rebound",
      "review.completed", "review.supplemented", "review.gate", "review.scheduled", "review.minutes_corrected",
-     "contact.revealed", "enterprise.told"}
+     "contact.revealed", "enterprise.told", "ticket.viewed", "ticket.revealed", "ticket.recused",
+     "ticket.recusal_lifted", "ticket.handed_on"}
 )  # fmt: skip
 """What an act brings about, or what changes nothing; a rebinding is told to the act that it belongs to."""
 _REVIEW_STEPS: Mapping[str, str] = {
@@ -79,7 +80,8 @@ class Reader:
             received_at=row["received_at"], created_at=row["created_at"],
             route=RouteTo(opened.get("lead"), tuple(opened.get("co_handlers") or ()), opened.get("rule")),
             answered={"outcome": row["outcome"]} if opened.get("answered") else None,
-            steps=tuple(steps), last_at=max((e[1] for e in entries), default=row["created_at"]),
+            no_reply=bool(opened.get("no_reply")), steps=tuple(steps),
+            last_at=max((e[1] for e in entries), default=row["created_at"]),
             last_was_timer=last is not None and last[0] in TIMERS, lead=row["lead"], not_replayable=reason,
             **{name: tuple(rows) for name, rows in kept.items()},
         )  # fmt: skip
@@ -99,6 +101,8 @@ class Reader:
                 bound_to = (data["after"]["key"], data["after"]["version"])
             if kind == "clock" and data.get("kind") == "calendar":
                 self._recounted(steps, at, data["after"]["calendar"])
+            if type_ == "source.corrected" and not data["reclassified"]:
+                continue
             if type_ in _BY_PRODUCTS or kind in _BESIDE or (type_ == "review.proposed" and self._belongs(entries, n)):
                 continue
             who = self._actor(actor)

@@ -47,6 +47,7 @@ def create_measure(draft: Draft, review: Review, item: Mapping[str, Any], pointe
     wanted, docket = str(item.get("evidence_type") or ""), draft.env.docket
     if wanted and docket is not None and wanted not in docket.measures.evidence:
         raise Invalid.field(f"{pointer}/evidence_type", f"expected one of: {', '.join(docket.measures.evidence)}")
+    draft.check_not_recused(str(item["department"]))
     task = MeasureTask(
         id=draft.env.new_id(),
         ticket_id=draft.ticket.id,

@@ -264,6 +264,7 @@ def _request_opinions(draft: Draft, review: Review, form: Mapping[str, Any]) -> 
         if code in asked:
             continue
         asked.add(code)
+        draft.check_not_recused(code)
         opinion = Opinion(draft.env.new_id(), draft.ticket.id, review.id, code, draft.now)
         draft.put("opinions", opinion)
         start_clock(draft, "review_opinion", anchor=draft.now, subject_id=opinion.id, department=code)

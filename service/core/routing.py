@@ -106,6 +106,22 @@ class ConflictDoc(_Doc):
     words: list[str] = []
 
 
+class EmergencyDoc(_Doc):
+    """Words that call for an emergency line at once; `not_words` are those of plans and papers about the same."""
+
+    line: Literal["110", "119", "120", "122"]
+    title: TitleDoc
+    words: list[str] = Field(min_length=1)
+    not_words: list[str] = []
+
+
+class IncidentDoc(_Doc):
+    """A sudden cluster: the same matter from so many firms within so many hours is reported at once."""
+
+    firms: int = Field(5, ge=2)
+    hours: int = Field(6, ge=1, le=72)
+
+
 class RoutingDoc(_Doc):
     """The dispatch catalogue (派单目录). `withdrawn`: rules from rulings that are not kept any longer."""
 
@@ -114,6 +130,8 @@ class RoutingDoc(_Doc):
     rules: list[RuleDoc]
     conflict: ConflictDoc = ConflictDoc()
     withdrawn: list[str] = []
+    emergencies: list[EmergencyDoc] = []
+    incident: IncidentDoc = IncidentDoc()
     learned: LearnedDoc | None = None
 
 
@@ -173,6 +191,7 @@ class Matter:
 class Router:
     """A compiled catalogue. `matters` by code; `district_units` maps a district code to its unit.
 
+    `successors`: units that are no more -> those that took over what they had.
     `simplify` turns traditional characters into simplified ones (for matching only, never for stored text). `names`:
     the titles and aliases of each unit; `complaints_to`: who hears complaints about a unit, if that is known.
     """
@@ -185,10 +204,14 @@ class Router:
         simplify: Callable[[str], str],
         names: Mapping[str, Sequence[str]] | None = None,
         complaints_to: Mapping[str, str] | None = None,
+        successors: Mapping[str, str] | None = None,
     ) -> None:
         self.doc, self._matters, self._units, self._simplify = doc, matters, district_units, simplify
-        self._complaints_to = complaints_to or {}
-        self._made_of = (matters, district_units, simplify, names, complaints_to)
+        self._complaints_to, self._successors = complaints_to or {}, successors or {}
+        self._made_of = (matters, district_units, simplify, names, complaints_to, successors)
+        self._emergencies = [
+            (e.line, {self.fold(w) for w in e.words}, {self.fold(w) for w in e.not_words}) for e in doc.emergencies
+        ]
         learned = doc.learned
         words = sorted(
             {self.fold(w) for r in doc.rules for w in (*r.words, *r.not_words)}
@@ -267,11 +290,16 @@ class Router:
         lead = self._unit(unit, request) if unit else None
         if lead in blamed:
             tried.append(Tried("conflict", 0, (), "the unit complained of does not lead", lead or ""))
-            unit = lead = next((u for u in (self._complaints_to.get(lead or ""),) if u and u not in blamed), None)
+            hears = self._now(self._complaints_to.get(lead or "", ""))
+            unit = lead = hears if hears and hears not in blamed else None
             chosen = "conflict"
         return Route(
             lead=lead,
-            co_handlers=tuple(c for c in best.co_handlers if c != lead and c not in blamed) if best and lead else (),
+            co_handlers=tuple(
+                dict.fromkeys(c for c in map(self._now, best.co_handlers) if c != lead and c not in blamed)
+            )
+            if best and lead
+            else (),
             rule=chosen,
             matter=request.matter or (best.matter if best else None),
             domain=domain,
@@ -310,7 +338,21 @@ class Router:
             }
             if hits & self._wrongs:
                 out.update(unit for hit in hits for unit in self._named.get(hit, ()))
-        return frozenset(out)
+        return frozenset(map(self._now, out))
+
+    def emergency(self, title: str, description: str) -> str | None:
+        """The emergency line that a text calls for, if it does."""
+        if not self._emergencies:
+            return None
+        text = self.fold(f"{title}\n{description}")
+        for line, words, not_words in self._emergencies:
+            if any(w in text for w in words) and not any(w in text for w in not_words):
+                return line
+        return None
+
+    def _now(self, code: str) -> str:
+        """The unit that has the duties of this one today."""
+        return self._successors.get(code, code)
 
     def _candidates(self, found: frozenset[str], lineage: frozenset[str]) -> list[int]:
         """The rules that can score at all, in their order."""
@@ -395,7 +437,8 @@ class Router:
     def _unit(self, lead: str, request: Request) -> str | None:
         if lead == DISPATCHER:
             return None
-        return lead if lead != DISTRICT else self._units.get(request.district or "")
+        unit = lead if lead != DISTRICT else self._units.get(request.district or "")
+        return self._now(unit) if unit else None
 
 
 def _decides(rule: RuleDoc, points: int) -> bool:

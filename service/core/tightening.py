@@ -133,6 +133,8 @@ def _clock(base: ClockDef, over: ClockDef | None) -> Iterator[Fault]:
         yield _fault(
             (*path, "anchor"), f"it counts from {over.anchor}, not from {base.anchor}", "起算时刻被推后", base.anchor
         )
+    if over.contacts and not base.contacts:
+        yield _fault((*path, "contacts"), "a promise is no longer made to all", "不再对所有诉求承诺", "left out")
     for key, given, most in (("budget", over.budget, base.budget), ("rework_budget", over.rework, base.rework)):
         if not not_longer(given, most):
             unlike = given.measure is not most.measure

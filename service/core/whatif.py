@@ -115,6 +115,7 @@ class Record:
     legs: tuple[Leg, ...] = ()
     cards: tuple[tuple[str, datetime], ...] = ()
     proposed: tuple[datetime, ...] = ()
+    no_reply: bool = False
     not_replayable: str | None = None
     """Key of REASONS, if its history cannot be replayed by itself."""
 
@@ -292,7 +293,7 @@ class _Living:
             id=record.id, number=record.number, workflow_key=flow.key, workflow_version=flow.version, stage="",
             phase=Phase.INTAKE, round=1, domain=record.domain, matter=record.matter, urgency=record.urgency,
             district=record.district, received_at=record.received_at, created_at=record.created_at,
-            updated_at=record.created_at, version=0,
+            updated_at=record.created_at, version=0, facts={"no_reply": True} if record.no_reply else {},
         )  # fmt: skip
         self._opening = Step("open", record.created_at, _HOTLINE, "open", {}, moved=True)
         self.replay = Replay(ticket, self._env(flow, self._opening), memory)

@@ -95,8 +95,15 @@ async def in_force(tx: Tx, kind: str) -> dict[str, int]:
 
 
 async def stamp(tx: Tx) -> int:
-    """How many versions there are and were retired: changes whenever anything is published or retired."""
-    return int(await tx.value("SELECT count(*) + count(retired_at) FROM definitions"))
+    """Changes whenever anything is published or retired, a unit changes or a foreign code is given a meaning."""
+    return int(
+        await tx.value(
+            """SELECT count(*) + count(retired_at) + (SELECT count(*) FROM department_changes)
+                 + (SELECT count(*) * 1000 + coalesce(sum(extract(epoch FROM at) * 1000000)::bigint % 1000003, 0)
+                    FROM code_mappings)
+               FROM definitions"""
+        )
+    )
 
 
 async def retire(tx: Tx, kind: str, key: str) -> bool:

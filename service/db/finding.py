@@ -85,7 +85,7 @@ async def queue(
     if len(hits) > limit:
         last = hits[limit - 1]
     rows = {row["id"]: row for row in await _rows(tx, [ticket_id for _, ticket_id in hits[:limit]])}
-    return [rows[ticket_id] for _, ticket_id in hits[:limit]], last
+    return [rows[ticket_id] for _, ticket_id in hits[:limit] if ticket_id in rows], last
 
 
 async def _near(
@@ -110,7 +110,7 @@ async def _page(
     listed = _listed_open(departments, f, after, args, ids)
     places = [(r["due"], r["ticket_id"]) for r in await tx.rows(f"{listed} LIMIT {args(limit + 1)}", *args.values)]
     rows = {row["id"]: row for row in await _rows(tx, [ticket_id for _, ticket_id in places[:limit]])}
-    return [rows[i] for _, i in places[:limit]], places[limit - 1] if len(places) > limit else None
+    return [rows[i] for _, i in places[:limit] if i in rows], places[limit - 1] if len(places) > limit else None
 
 
 def _listed_open(
@@ -128,8 +128,10 @@ async def _rows(tx: Tx, ids: Sequence[str]) -> list[Any]:
     return await tx.rows(
         """SELECT t.id, t.number, t.title, t.stage, t.phase, t.domain, t.matter, t.urgency, t.district, t.lead, t.round,
                   t.next_due_at, t.received_at, t.version, t.workflow_key, t.workflow_version, t.facts -> 'cards' AS cards,
-                  t.content -> 'enterprise' ->> 'name' AS enterprise
-           FROM tickets t WHERE t.id = ANY($1::uuid[])""",
+                  t.content -> 'enterprise' ->> 'name' AS enterprise,
+                  coalesce((t.content ->> 'confidential')::boolean, false) AS confidential
+           FROM tickets t WHERE t.id = ANY($1::uuid[])
+             AND NOT 'person:' || current_setting('jieban.client', true) = ANY(t.recused)""",
         list(ids),
     )
 
@@ -206,7 +208,8 @@ async def counts(
 
 _LISTED = """
     SELECT t.id, t.number, t.title, t.stage, t.phase, t.domain, t.lead, t.outcome, t.created_at, t.closed_at,
-           t.source_system, t.source_reference, t.next_due_at, t.version{more}
+           t.source_system, t.source_reference, t.next_due_at, t.version,
+           coalesce((t.content ->> 'confidential')::boolean, false) AS confidential{more}
     FROM tickets t
 """
 
@@ -254,12 +257,14 @@ async def _listed(
         return []
     args = _Args()
     where = [f"t.{column} = {args(value)}" for column, value in filters.items() if value is not None]
+    # a department is kept out by the policy; here also persons of city-wide roles who are recused
+    where.append("NOT 'person:' || current_setting('jieban.client', true) = ANY(t.recused)")
     if ids is not None:
         where.append(f"t.id = ANY({args(ids)}::uuid[])")
     if after is not None:
         where.append(f"t.id < {args(after)}::uuid")
     sql = _LISTED.format(more=", t.description" if wanted else "")
-    sql += f"WHERE {' AND '.join(where)} " if where else ""
+    sql += f"WHERE {' AND '.join(where)} "
     return await tx.rows(f"{sql}ORDER BY t.id DESC LIMIT {args(limit)}", *args.values)
 
 
@@ -337,3 +342,11 @@ async def insert_texts(tx: Tx, rows: Sequence[dict[str, Any]]) -> None:
 
 async def without_text(tx: Tx, limit: int) -> list[Any]:
     return await tx.rows(MISSING, limit)
+
+
+async def replace_text(tx: Tx, ticket_id: str, folded: str, terms: Sequence[int], enterprise_id: str) -> None:
+    """What a ticket is found by, after its source corrected it."""
+    await tx.execute(
+        """UPDATE ticket_texts SET folded = $2, terms = $3, enterprise_id = $4 WHERE ticket_id = $1""",
+        ticket_id, folded, list(terms), enterprise_id,
+    )  # fmt: skip

@@ -13,6 +13,8 @@ EXCUSED = """
     SELECT e.ticket_id FROM exemptions e
     WHERE e.scope = 'ticket' AND e.state = 'approved' AND e.expires_at > {now}
 """
+TITLE = "CASE WHEN (t.content ->> 'confidential')::boolean THEN '（保密）' ELSE t.title END"
+"""In lists nobody sees what a confidential ticket says."""
 CHARGED = """
     -- whose lateness it is: an assignment's own unit, for the enterprise's clocks the unit that led when it fell due,
     -- and for a duty of the centre nobody's but the centre's
@@ -22,7 +24,7 @@ CHARGED = """
         ORDER BY a.dispatched_at DESC LIMIT 1), t.lead) END)
 """
 BREACHES = f"""
-    SELECT c.id, c.ticket_id, t.number, t.title, t.domain, t.phase, c.name, c.cycle, c.family, c.state, c.due_at,
+    SELECT c.id, c.ticket_id, t.number, {TITLE} AS title, t.domain, t.phase, c.name, c.cycle, c.family, c.state, c.due_at,
            c.breached_at, c.ended_at, {CHARGED} AS department,
            c.ticket_id IN ({EXCUSED.format(now="$3")}) AS exempt
     FROM clocks c JOIN tickets t ON t.id = c.ticket_id
@@ -56,15 +58,15 @@ async def breach_counts(tx: Tx, scope: Scope, filters: Sequence[Any]) -> list[An
     return await tx.rows(sql, scope.start, scope.end, scope.as_of, scope.departments, *filters)
 
 
-OPEN = """
+OPEN = f"""
     -- open tickets with their age in days, and whether the promise to the enterprise is broken
-    SELECT t.id, t.number, t.title, t.lead AS department, t.domain, t.phase, t.district, t.round, t.received_at,
+    SELECT t.id, t.number, {TITLE} AS title, t.lead AS department, t.domain, t.phase, t.district, t.round, t.received_at,
            t.next_due_at, extract(epoch FROM $1::timestamptz - t.received_at) / 86400 AS age_days,
            t.id IN (SELECT c.ticket_id FROM clocks c WHERE c.name = 'resolve' AND c.state = 'breached_running') AS overdue,
            t.phase = 'waiting' AS paused
     FROM tickets t
     WHERE t.phase <> 'closed' AND ($2::text[] IS NULL OR t.lead = ANY ($2))
-"""
+"""  # noqa: S608
 AGE_KEYS = ("department", "domain", "phase", "district")
 
 
@@ -163,7 +165,7 @@ async def listed(
 ) -> list[Any]:  # fmt: skip
     """One of LISTS, nearest due first."""
     at, last = after or (None, None)
-    sql = f"""SELECT t.id, t.number, t.title, t.domain, t.phase, t.lead AS department, t.round, t.next_due_at,
+    sql = f"""SELECT t.id, t.number, {TITLE} AS title, t.domain, t.phase, t.lead AS department, t.round, t.next_due_at,
                      t.received_at, t.counters
               {_LISTED.format(condition=LISTS[name])}
                 AND ($5::timestamptz IS NULL OR (coalesce(t.next_due_at, 'infinity'), t.id) > ($5, $6::uuid))

@@ -27,7 +27,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "return": ("invalid_return_rate",),
     "reply": ("audit_failure_rate",),
     "ending": ("rework_rate", "repeat_rate"),
-    "closing": ("closed", "completed", "withdrawn", "merged"),
+    "closing": ("closed", "completed", "withdrawn", "merged", "not_accepted"),
     "arrival": ("review_rate", "new"),
     "start": ("carried_over",),
     "end": ("open_at_end",),

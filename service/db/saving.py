@@ -19,13 +19,13 @@ from sqlalchemy.dialects import postgresql
 from service.core import history, words
 from service.core.errors import Stale
 from service.core.history import Json
-from service.core.model import Clock, ClockState, Decision, Ticket
+from service.core.model import Clock, ClockState, Decision, Event, Ticket
 from service.db import tables
 from service.db.session import Tx
 from service.db.tickets import CHILDREN
 
 _STATE = (
-    "stage", "phase", "round", "lead", "outcome", "counters", "facts", "visible_to", "updated_at", "closed_at",
+    "stage", "phase", "round", "lead", "outcome", "counters", "facts", "visible_to", "recused", "updated_at", "closed_at",
     "version", "last_seq", "head_hash", "domain", "matter", "urgency", "workflow_key", "workflow_version",
     "merged_into", "next_due_at",
 )  # fmt: skip
@@ -56,7 +56,7 @@ _ORDER = [
 ]
 _SKIP = {
     "clocks": frozenset({"attempts", "crashes", "last_error", "dead_at"}),
-    "outbox": frozenset({"state", "attempts", "lease_until", "last_error", "done_at"}),
+    "outbox": frozenset({"state", "attempts", "lease_until", "last_error", "done_at", "position"}),
 }
 _TYPES: Mapping[str, Mapping[str, str]] = {
     name: {
@@ -295,10 +295,11 @@ def text_of(row: Mapping[str, Any]) -> dict[str, Any]:
     """What a ticket is found by, from its row. Later changes of who sees it follow by a trigger."""
     content = row["content"]
     firm, project, place = (content.get(name) or {} for name in ("enterprise", "project", "location"))
-    folded = words.searchable(
-        [row["number"], row["source_reference"], row["title"], row["description"], firm.get("name"), firm.get("uscc"),
-         project.get("name"), project.get("code"), place.get("address")]
-    )  # fmt: skip
+    # a confidential one is found by its numbers only: words that find it would tell what it says
+    said = [row["title"], row["description"], firm.get("name"), firm.get("uscc"), project.get("name"),
+            project.get("code"), place.get("address")]  # fmt: skip
+    hidden = bool(content.get("confidential"))
+    folded = words.searchable([row["number"], row["source_reference"], *([] if hidden else said)])
     return {
         "ticket_id": row["id"],
         "enterprise_id": row["enterprise_id"],
@@ -340,3 +341,16 @@ def _notices(tx: Tx, ticket: Ticket, decision: Decision, new_id: Callable[[], st
             "due_at": notice.due_at,
             "created_at": tx.now,
         }
+
+
+async def append(tx: Tx, ticket: Ticket, events: Iterable[Event], new_id: Callable[[], str]) -> Ticket:
+    """Put events into the history of a locked ticket that change nothing else of it: its version stays what it was."""
+    after, rows = history.seal(ticket, events, new_id, tx.now)
+    batch = {"events": rows, "outbox": [_outbox(tx, after, rows, new_id)]}
+    shape = tuple((name, tuple(_TYPES[name])) for name in batch)
+    sql = _save_sql(shape, False).replace("SELECT count(*) FROM s_tickets", "SELECT 1")
+    await tx.value(sql, *(text for name, listed in shape for text in _literals(name, listed, batch[name])))
+    await tx.execute(
+        "UPDATE tickets SET last_seq = $2, head_hash = $3 WHERE id = $1", ticket.id, after.last_seq, after.head_hash
+    )
+    return after

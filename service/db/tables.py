@@ -103,17 +103,39 @@ def _one_of(column: str, *values: str) -> CheckConstraint:
 
 
 class Enterprise(SQLModel, table=True):
-    """A firm as known from its requests; `match_key` is the credit code, or the folded name where none was given."""
+    """A firm as known from its requests; `match_key` is the credit code, or the folded name where none was given.
+
+    `name_key`: the folded name that it has now; those it had before are rows of `enterprise_names`.
+    """
 
     __tablename__ = "enterprises"
+    __table_args__ = (
+        Index("ix_enterprises_name_key", "name_key"),
+        Index("ix_enterprises_parent_id", "parent_id", postgresql_where=text("parent_id IS NOT NULL")),
+    )
     id: str = _pk()
     match_key: str = Field(sa_column=Column(Text, nullable=False, unique=True))
     name: str = _text()
+    name_key: str | None = _text(nullable=True)
+    kind: str | None = _text(nullable=True)
+    parent_id: str | None = _id(nullable=True, references="enterprises.id")
     uscc: str | None = _text(nullable=True)
     district: str | None = _text(nullable=True)
     industry: str | None = _text(nullable=True)
     tier: str | None = _text(nullable=True)
     created_at: datetime = _time()
+
+
+class EnterpriseName(SQLModel, table=True):
+    """A name that a firm had before: from when until when we knew it by it."""
+
+    __tablename__ = "enterprise_names"
+    __table_args__ = (Index(None, "name_key"),)
+    enterprise_id: str = Field(sa_column=Column(UUID(as_uuid=False), ForeignKey("enterprises.id"), primary_key=True))
+    until: datetime = Field(sa_column=Column(DateTime(timezone=True), primary_key=True))
+    name: str = _text()
+    name_key: str = _text()
+    since: datetime = _time()
 
 
 class Department(SQLModel, table=True):
@@ -124,6 +146,51 @@ class Department(SQLModel, table=True):
     district: str | None = _text(nullable=True)
     source: str = _text()
     active: bool = _bool(True)
+
+
+class DepartmentChange(SQLModel, table=True):
+    """A unit was renamed, abolished or merged into another; its open tickets move in the background."""
+
+    __tablename__ = "department_changes"
+    __table_args__ = (
+        _one_of("kind", "rename", "abolish", "merge"),
+        _one_of("state", "running", "done"),
+        Index("ix_department_changes_running", "id", postgresql_where=text("state = 'running'")),
+    )
+    id: str = _pk()
+    code: str = _text()
+    kind: str = _text()
+    successor: str | None = _text(nullable=True)
+    title: dict[str, Any] | None = _data()
+    reason: str = _text()
+    by: dict[str, Any] = _json()
+    at: datetime = _time()
+    state: str = _text(default="running")
+    total: int = _int(0)
+    done: int = _int(0)
+    failed: dict[str, Any] = _json()
+    finished_at: datetime | None = _time(nullable=True)
+
+
+class Duty(SQLModel, table=True):
+    """Who is on duty when offices are closed: one person of one unit (`city`: for all units) over a span of time."""
+
+    __tablename__ = "duties"
+    __table_args__ = (
+        _one_of("kind", "night", "holiday", "duty"),
+        CheckConstraint("until > since", name="span"),
+        Index(None, "department", "until"),
+    )
+    id: str = _pk()
+    department: str = _text()
+    kind: str = _text(default="duty")
+    subject: str = _text()
+    name: str = _text(default="")
+    phone: bytes | None = _bytes(nullable=True)
+    since: datetime = _time()
+    until: datetime = _time()
+    by: str = _text()
+    created_at: datetime = _time()
 
 
 class Person(SQLModel, table=True):
@@ -167,6 +234,38 @@ class Definition(SQLModel, table=True):
     published_by: str = _text()
     reason: str = _text(default="")
     retired_at: datetime | None = _time(nullable=True)
+
+
+class CodeMapping(SQLModel, table=True):
+    """What a code of a source means in our lists: the hotline's catalogue is of another version than ours."""
+
+    __tablename__ = "code_mappings"
+    __table_args__ = (_one_of("field", "matter", "district"),)
+    source_system: str = Field(sa_column=Column(Text, primary_key=True))
+    field: str = Field(sa_column=Column(Text, primary_key=True))
+    code: str = Field(sa_column=Column(Text, primary_key=True))
+    means: str = _text()
+    by: str = _text()
+    at: datetime = _time()
+
+
+class Incident(SQLModel, table=True):
+    """A sudden cluster: the same matter from many firms within hours (art. 29 of Beijing's regulation)."""
+
+    __tablename__ = "incidents"
+    __table_args__ = (
+        _one_of("state", "open", "ended"),
+        Index("uq_incidents_open", "matter", unique=True, postgresql_where=text("state = 'open'")),
+    )
+    id: str = _pk()
+    matter: str = _text()
+    state: str = _text(default="open")
+    firms: int = _int()
+    tickets: int = _int()
+    first_at: datetime = _time()
+    last_at: datetime = _time()
+    noticed_at: datetime = _time()
+    ended_at: datetime | None = _time(nullable=True)
 
 
 class CalendarProjection(SQLModel, table=True):
@@ -232,6 +331,7 @@ class TicketRow(SQLModel, table=True):
         Index("ix_tickets_open_workflow", "workflow_key", "workflow_version", "id",
               postgresql_where=text("phase <> 'closed'")),
         Index(None, "created_at"),
+        Index(None, "source_system", "received_at"),
         Index("ix_tickets_merged_into", "merged_into", postgresql_where=text("merged_into IS NOT NULL")),
         Index("ix_tickets_split_from", "split_from", postgresql_where=text("split_from IS NOT NULL")),
         # room for a second version of each row: an update that moves no indexed column then touches no index
@@ -263,6 +363,7 @@ class TicketRow(SQLModel, table=True):
     counters: dict[str, Any] = _json()
     facts: dict[str, Any] = _json()
     visible_to: list[str] = _texts()
+    recused: list[str] = _texts()
     received_at: datetime = _time()
     created_at: datetime = _time()
     updated_at: datetime = _time()
@@ -783,6 +884,8 @@ class OutboxRow(SQLModel, table=True):
     __table_args__ = (
         _one_of("state", "pending", "done", "dead"),
         Index("ix_outbox_pending", "next_at", "id", postgresql_where=text("state = 'pending'")),
+        Index("ix_outbox_unnumbered", "id", postgresql_where=text("position IS NULL")),
+        Index("uq_outbox_position", "position", unique=True, postgresql_where=text("position IS NOT NULL")),
         Index(None, "ticket_id"),
     )
     id: str = _pk()
@@ -796,6 +899,82 @@ class OutboxRow(SQLModel, table=True):
     last_error: str | None = _text(nullable=True)
     created_at: datetime = _time()
     done_at: datetime | None = _time(nullable=True)
+    position: int | None = _int(big=True, nullable=True)
+
+
+class ReceiverRow(SQLModel, table=True):
+    """Somebody whom events are sent to, and how far he has them. The secret is sealed, and gone when he is removed.
+
+    `sending`: the message that is being tried, always the same until it is taken: up to which place it goes.
+    """
+
+    __tablename__ = "receivers"
+    __table_args__ = (
+        _one_of("state", "active", "disabled", "removed"),
+        Index("ix_receivers_active", "next_at", postgresql_where=text("state = 'active'")),
+    )
+    id: str = _pk()
+    url: str = _text()
+    secret: bytes | None = _bytes(nullable=True)
+    types: list[str] = _texts()
+    description: str = _text(default="")
+    owner: str = _text()
+    state: str = _text(default="active")
+    reason: str = _text(default="")
+    position: int = _int(0, big=True)
+    within: int = _int(0)
+    sending: list[int] | None = _data()
+    attempts: int = _int(0, small=True)
+    next_at: datetime = _time()
+    lease_until: datetime | None = _time(nullable=True)
+    last_error: str | None = _text(nullable=True)
+    created_at: datetime = _time()
+    delivered_at: datetime | None = _time(nullable=True)
+
+
+class SourceVersionRow(SQLModel, table=True):
+    """A correction that the source sent: the request as it should read. One that came out of order is kept, not applied."""
+
+    __tablename__ = "source_versions"
+    ticket_id: str = Field(sa_column=Column(UUID(as_uuid=False), ForeignKey("tickets.id"), primary_key=True))
+    sequence: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    content_sha256: bytes = _bytes()
+    content: bytes = _bytes()
+    applied: bool = _bool()
+    why_not: str | None = _text(nullable=True)
+    reason: str = _text(default="")
+    by: str = _text()
+    received_at: datetime = _time()
+
+
+class TicketEnterpriseRow(SQLModel, table=True):
+    """A further firm of a group request: one matter, many firms."""
+
+    __tablename__ = "ticket_enterprises"
+    __table_args__ = (Index(None, "enterprise_id"),)
+    ticket_id: str = Field(sa_column=Column(UUID(as_uuid=False), ForeignKey("tickets.id"), primary_key=True))
+    enterprise_id: str = Field(sa_column=Column(UUID(as_uuid=False), ForeignKey("enterprises.id"), primary_key=True))
+    name: str = _text()
+
+
+class QuarantineRow(SQLModel, table=True):
+    """A code of the hotline that is not ours: the ticket waits for a dispatcher, its clock runs. `field`: matter, district."""
+
+    __tablename__ = "quarantine"
+    __table_args__ = (
+        _one_of("state", "open", "fixed"),
+        _one_of("field", "matter", "district"),
+        Index("ix_quarantine_open", "source_system", "field", "code", postgresql_where=text("state = 'open'")),
+    )
+    ticket_id: str = Field(sa_column=Column(UUID(as_uuid=False), ForeignKey("tickets.id"), primary_key=True))
+    field: str = Field(sa_column=Column(Text, primary_key=True))
+    source_system: str = _text()
+    code: str = _text()
+    state: str = _text(default="open")
+    since: datetime = _time()
+    fixed_at: datetime | None = _time(nullable=True)
+    fixed_by: str | None = _text(nullable=True)
+    means: str | None = _text(nullable=True)
 
 
 class NoticeRow(SQLModel, table=True):
@@ -1146,6 +1325,7 @@ TICKET_TABLES = (
     "tickets", "assignments", "rounds", "clocks", "firings", "approvals", "reviews", "opinions", "measures", "events",
     "outbox", "notices", "workflow_migration_tickets", "routing_proposals", "open_tickets", "ticket_texts",
     "attachments", "progress_links", "exemptions", "supervisions", "agenda_items", "precedents",
+    "source_versions", "ticket_enterprises", "quarantine",
 )  # fmt: skip
 """Tables that hold tickets' data. Each has row-level security forced (the policies stand in the migration that makes
 the table); a test reads the catalogue and fails for one that has not."""

@@ -52,15 +52,19 @@ class Stored:
     row: Mapping[str, Any]
 
 
+NOT_RECUSED = "NOT 'person:' || current_setting('jieban.client', true) = ANY(recused)"
+"""A city-wide role is under no policy, but a person who is recused is kept out all the same."""
+
+
 # --- finding and locking ---------------------------------------------------------------------------------------------
 
 
 async def resolve(tx: Tx, ref: str) -> str | None:
     """The id of a ticket named by id or number, if the actor may see it."""
     if _UUID.fullmatch(ref):
-        found = await tx.value("SELECT id FROM tickets WHERE id = $1", ref)
+        found = await tx.value(f"SELECT id FROM tickets WHERE id = $1 AND {NOT_RECUSED}", ref)  # noqa: S608
     elif _NUMBER.fullmatch(ref):
-        found = await tx.value("SELECT id FROM tickets WHERE number = $1", ref)
+        found = await tx.value(f"SELECT id FROM tickets WHERE number = $1 AND {NOT_RECUSED}", ref)  # noqa: S608
     else:
         found = None
     return found  # type: ignore[no-any-return]
@@ -71,7 +75,7 @@ async def lock(tx: Tx, ref: str) -> str | None:
     column = "id" if _UUID.fullmatch(ref) else "number" if _NUMBER.fullmatch(ref) else None
     if column is None:
         return None
-    return await tx.value(f"SELECT id FROM tickets WHERE {column} = $1 FOR NO KEY UPDATE", ref)  # type: ignore[no-any-return]  # noqa: S608
+    return await tx.value(f"SELECT id FROM tickets WHERE {column} = $1 AND {NOT_RECUSED} FOR NO KEY UPDATE", ref)  # type: ignore[no-any-return]  # noqa: S608
 
 
 async def next_numbers(tx: Tx, count: int) -> list[int]:
@@ -97,7 +101,7 @@ async def load(tx: Tx, ids: Sequence[str]) -> dict[str, Stored]:
 # --- from rows to values -----------------------------------------------------------------------------------------------
 
 
-_HEADER = tuple(f.name for f in fields(Ticket) if f.name not in {*CHILDREN, "phase", "visible_to"})
+_HEADER = tuple(f.name for f in fields(Ticket) if f.name not in {*CHILDREN, "phase", "visible_to", "recused"})
 
 
 def _stored(row: Any) -> Stored:
@@ -109,6 +113,7 @@ def _stored(row: Any) -> Stored:
         **{name: row[name] for name in _HEADER},
         phase=Phase(row["phase"]),
         visible_to=tuple(row["visible_to"]),
+        recused=tuple(row["recused"]),
         **children,
     )
     return Stored(ticket, row)

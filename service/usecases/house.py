@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -12,16 +12,19 @@ from zoneinfo import ZoneInfo
 
 from opencc import OpenCC
 
+from service.core import confidence
 from service.core.calendar import Calendar
 from service.core.definitions import ClockDef, Workflow, compile_workflow
 from service.core.desk import Desk, parse_desk
 from service.core.docket import Docket, parse_docket
 from service.core.draft import Env
 from service.core.errors import NotFound
-from service.core.model import SYSTEM, Clock, Ticket
+from service.core.model import SYSTEM, Actor, Clock, Ticket
 from service.core.policies import Policies
+from service.core.receivers import Allowed
 from service.core.routing import Matter, Router, parse_routing
 from service.db import definitions as stored
+from service.db import quarantine, units
 from service.db.session import Database, Tx
 from service.db.vault import Vault
 from service.integrations.attachments import FileStore
@@ -30,6 +33,37 @@ from service.usecases import views
 Ring = Callable[[], None]
 ROUTED = (("routing", "city"), ("matters", "city"), ("departments", "city"))
 """What a router is made of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """What was decided since the lists were published: changes of units, oldest first, and meanings of foreign codes."""
+
+    changes: tuple[Mapping[str, Any], ...] = ()
+    mappings: Mapping[tuple[str, str, str], str] = field(default_factory=dict)
+
+    @property
+    def successors(self) -> dict[str, str]:
+        """Units that are no more -> those that have their duties today."""
+        out: dict[str, str] = {}
+        for change in self.changes:
+            if change["successor"] is not None:
+                out = {old: change["successor"] if new == change["code"] else new for old, new in out.items()}
+                out[change["code"]] = change["successor"]
+        return out
+
+    def applied(self, units: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """The list of units as it is today: names that changed (the old ones stay as aliases), units that are no more."""
+        listed = {u["code"]: {**u, "active": True, "successor": None} for u in units}
+        for change in self.changes:
+            unit = listed.get(change["code"])
+            if unit is not None and change["title"] is not None:
+                aliases = dict.fromkeys([*unit.get("aliases", ()), unit["title"]["zh"]])
+                unit |= {"title": dict(change["title"]), "aliases": list(aliases)}
+        for code, successor in self.successors.items():
+            if code in listed:
+                listed[code] |= {"active": False, "successor": successor}
+        return list(listed.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +79,18 @@ class Catalog:
     bodies: Mapping[tuple[str, str], tuple[int, Mapping[str, Any]]]
     """Version and body of each definition as it was published, by kind and key."""
     department_codes: frozenset[str]
+    """Every unit that is listed, also those that are no more: definitions and old tickets name them."""
+    active_codes: frozenset[str]
+    """Units that tickets can be sent to."""
     matter_codes: frozenset[str]
+    overlay: Overlay = field(default_factory=Overlay)
     desk: Desk = field(default_factory=Desk)
     docket: Docket | None = None
     """The docket's rules; None until they are published."""
+
+    def meaning(self, system: str, field: str, code: str | None) -> str | None:
+        """What a code of a source was found to mean in our lists; itself where nothing was found."""
+        return self.overlay.mappings.get((system, field, code), code) if code is not None else None
 
     @property
     def routing_version(self) -> int:
@@ -74,6 +116,8 @@ class House:
     """How many requests are taken in at once: more than the cores can carry only make each other late. First come,
     first served, so that the last of a burst waits no longer than its turn."""
     ring: Ring = lambda: None
+    receivers: Allowed = field(default_factory=Allowed)
+    """Where clients may have events sent to."""
     files: FileStore | None = None
     """Where attachments lie."""
     catalog: Catalog | None = None
@@ -109,7 +153,8 @@ class House:
             if self.catalog is not None and self.catalog.stamp == stamp:
                 return
             rows = await stored.newest(tx)
-        self.catalog = compile_catalog(rows, stamp, self._workflows, self._calendars, self.catalog)
+            overlay = Overlay(tuple(map(dict, await units.changes(tx))), await quarantine.mappings(tx))
+        self.catalog = compile_catalog(rows, stamp, self._workflows, self._calendars, self.catalog, overlay)
         for flow in self.catalog.newest.values():
             self._workflows[flow.key, flow.version] = flow
         for calendar in self.catalog.newest_calendars.values():
@@ -137,10 +182,14 @@ class House:
         """The workflow that a loaded or just decided ticket is bound to."""
         return self._workflows[ticket.workflow_key, ticket.workflow_version]
 
-    def show(self, ticket: Ticket, row: Mapping[str, Any], now: datetime) -> dict[str, Any]:
-        """The ticket as it looks outside. `row`: the stored columns that intake wrote."""
+    def show(self, ticket: Ticket, row: Mapping[str, Any], now: datetime, actor: Actor | None = None) -> dict[str, Any]:
+        """The ticket as it looks outside, to `actor`; a confidential one to nobody in particular tells nothing.
+
+        `row`: the stored columns that intake wrote.
+        """
         flow = self.flow_of(ticket)
-        return views.ticket(ticket, row, flow, self.definition_of, self.calendar_of, now, self.zone)
+        shown = views.ticket(ticket, row, flow, self.definition_of, self.calendar_of, now, self.zone)
+        return confidence.masked(shown, confidence.sees(actor, ticket)) if shown["confidential"] else shown
 
     def definition_of(self, clock: Clock) -> ClockDef:
         """What the policy that a clock was last bound to says of it (T2)."""
@@ -168,7 +217,7 @@ class House:
             actor=tx.actor,
             now=tx.now,
             new_id=self.new_id,
-            departments=rules.department_codes,
+            departments=rules.active_codes,
             punctual=punctual,
             calendars=self._calendars,
             matters=rules.matter_codes,
@@ -183,6 +232,7 @@ def compile_catalog(
     workflows: Mapping[tuple[str, int], Workflow],
     known: Mapping[tuple[str, int], Calendar],
     before: Catalog | None = None,
+    overlay: Overlay = Overlay(),
 ) -> Catalog:
     """Newest stored definitions -> compiled values; `workflows` and `known` calendars are not compiled again.
 
@@ -199,12 +249,14 @@ def compile_catalog(
         k: known.get((k, v)) or Calendar.compile(body, v) for k, (v, body) in by_kind.get("calendar", {}).items()
     }
     departments = by_kind["departments"]["city"][1]
+    departments = {**departments, "departments": overlay.applied(departments["departments"])}
     matters = {m["code"]: m for m in by_kind["matters"]["city"][1]["matters"]}
     same = before is not None and all(before.bodies.get(k, (0,))[0] == bodies[k][0] for k in ROUTED)
+    same = same and before is not None and before.overlay.changes == overlay.changes
     router = (
         before.router
         if before is not None and same
-        else make_router(by_kind["routing"]["city"][1], matters, departments, OpenCC("t2s").convert)
+        else make_router(by_kind["routing"]["city"][1], matters, departments, OpenCC("t2s").convert, overlay.successors)
     )
     listed = {d["code"]: d for d in departments["departments"]}
     return Catalog(
@@ -216,7 +268,9 @@ def compile_catalog(
         district_units=departments["district_units"],
         bodies=bodies,
         department_codes=frozenset(listed),
+        active_codes=frozenset(code for code, unit in listed.items() if unit["active"]),
         matter_codes=frozenset(matters),
+        overlay=overlay,
         desk=parse_desk(by_kind["desk"]["city"][1]) if "desk" in by_kind else Desk(),
         docket=parse_docket(by_kind["docket"]["city"][1]) if "docket" in by_kind else None,
     )
@@ -227,6 +281,7 @@ def make_router(
     matters: Mapping[str, Mapping[str, Any]],
     departments: Mapping[str, Any],
     simplify: Callable[[str], str],
+    successors: Mapping[str, str] | None = None,
 ) -> Router:
     """The compiled catalogue. A district is no party to a complaint because its name is in the text."""
     units = departments["departments"]
@@ -237,4 +292,5 @@ def make_router(
         simplify,
         {u["code"]: [u["title"]["zh"], *u.get("aliases", ())] for u in units if not u.get("district")},
         {u["code"]: u["complaints_to"] for u in units if u.get("complaints_to")},
+        successors,
     )

@@ -50,7 +50,7 @@ async def _merge(house: House, tx: Tx, ref: str, form: Mapping[str, Any], if_mat
     env, other = await _env(house, tx, merged), await _env(house, tx, survivor)
     decisions = joining.merge(merged.ticket, survivor.ticket, form, env, other)
     after, _ = await saving.save(tx, decisions, house.new_id)
-    return Answer(200, to_json(house.show(after, merged.row, tx.now)), {"ETag": etag(after)})
+    return Answer(200, to_json(house.show(after, merged.row, tx.now, tx.actor)), {"ETag": etag(after)})
 
 
 async def _split(house: House, tx: Tx, ref: str, form: Mapping[str, Any], if_match: str | None) -> Answer:
@@ -72,7 +72,7 @@ async def _split(house: House, tx: Tx, ref: str, form: Mapping[str, Any], if_mat
     for n, (decision, given) in enumerate(zip(others, asked, strict=True), made + 1):
         row = _row(house, whole, decision.before, given, n)
         await saving.save(tx, [decision], house.new_id, intake=row)
-    return Answer(200, to_json(house.show(after, whole.row, tx.now)), {"ETag": etag(after)})
+    return Answer(200, to_json(house.show(after, whole.row, tx.now, tx.actor)), {"ETag": etag(after)})
 
 
 async def _locked(house: House, tx: Tx, ids: list[str]) -> tuple[Tx, dict[str, Stored]]:
@@ -138,7 +138,7 @@ def _part(house: House, tx: Tx, whole: Stored, given: Mapping[str, Any], number:
 
 def _check_codes(house: House, asked: Sequence[Mapping[str, Any]]) -> None:
     wrong = []
-    for name, known in (("department", house.rules.department_codes), ("matter", house.rules.matter_codes)):
+    for name, known in (("department", house.rules.active_codes), ("matter", house.rules.matter_codes)):
         told = f"expected the code of a {name}; GET /v1/{name}s lists them"
         codes = [(n, part.get(name)) for n, part in enumerate(asked)]
         wrong += [FieldError(f"/parts/{n}/{name}", told) for n, code in codes if code is not None and code not in known]

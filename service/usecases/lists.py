@@ -8,6 +8,7 @@ from datetime import date, datetime, time, timedelta
 from typing import Any
 
 from service.core.access import scope_of
+from service.core.confidence import HIDDEN
 from service.core.errors import Forbidden
 from service.core.model import Actor
 from service.core.queue import Filter
@@ -58,7 +59,8 @@ async def _row(house: House, tx: Tx, row: Any, legs: list[Any]) -> dict[str, Any
         "version",
     )  # fmt: skip
     return {
-        **{k: row[k] for k in kept},
+        **_shown_in_lists({k: row[k] for k in kept}, row),
+        "confidential": row["confidential"],
         "stage_title": title["zh"],
         "lead": {"department": row["lead"], "assignee": lead["assignee"] if lead else None} if row["lead"] else None,
         "co_handlers": [leg["department"] for leg in legs if leg["role"] == "co_handler"],
@@ -115,7 +117,15 @@ async def tickets(
 
 def _found(row: Any, words: Wanted | None, house: House) -> dict[str, Any]:
     told: dict[str, Any] = views.localised({k: v for k, v in row.items() if k != "description"}, house.zone)
-    if words is None:
+    told = _shown_in_lists(told, row)
+    if words is None or row["confidential"]:
         return told
     places = (excerpt(row[field], words.words) for field in ("title", "description"))
     return {**told, "excerpt": next((place for place in places if place), None)}
+
+
+def _shown_in_lists(told: dict[str, Any], row: Any) -> dict[str, Any]:
+    """A row of a list: of a confidential ticket nobody sees there what it says; looking at it is an event of its own."""
+    if not row["confidential"]:
+        return told
+    return {**told, **{name: HIDDEN for name in ("title", "enterprise") if name in told}}

@@ -15,7 +15,8 @@ from service.usecases.house import House
 async def mine(house: House, actor: Actor, after: str | None, limit: int) -> tuple[list[dict[str, Any]], str | None]:
     """What the caller was told: by role, or for a handler by department; newest first."""
     require(actor, "notices:read")
-    recipients = [f"department:{code}" for code in actor.departments] if actor.role is Role.HANDLER else [actor.role]
+    units = [f"department:{code}" for code in actor.departments] if actor.role is Role.HANDLER else [str(actor.role)]
+    recipients = [*units, f"person:{actor.subject}"]  # a person by name is told while on duty
     async with house.db.transaction(actor, readonly=True) as tx:
         rows = await notices.of(tx, recipients, after, limit + 1)
     items = [_shown(row, house) for row in rows[:limit]]

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from service.core import clocks, hints, workflow
+from service.core import clocks, confidence, hints, workflow
 from service.core.access import require
 from service.core.definitions import Workflow
 from service.core.draft import Env
@@ -19,7 +19,7 @@ from service.core.repeats import EXPLAIN
 from service.db import audit, procedure, queries, saving, tickets
 from service.db.session import Tx
 from service.db.tickets import Stored
-from service.usecases import contacts, finding, repeats, views
+from service.usecases import confidential, contacts, finding, on_duty, repeats, views
 from service.usecases.answers import Answer, Call, once
 from service.usecases.house import House
 from service.usecases.intake import etag
@@ -30,7 +30,10 @@ ABSENT = "There is no such ticket, or it is not yours to see."
 async def get(house: House, actor: Actor, ref: str) -> Answer:
     async with house.db.transaction(actor, readonly=True) as tx:
         stored, _ = await _find(house, tx, ref)
-        return Answer(200, to_json(house.show(stored.ticket, stored.row, tx.now)), {"ETag": etag(stored.ticket)})
+        shown = house.show(stored.ticket, stored.row, tx.now, actor)
+    if shown["confidential"]:
+        await confidential.viewed(house, actor, stored.ticket.id, "ticket", shown["masked"])
+    return Answer(200, to_json(shown), {"ETag": etag(stored.ticket)})
 
 
 async def act(
@@ -42,10 +45,13 @@ async def act(
         stored, after = await decide_and_save(
             house, tx, ref, lambda ticket, env: workflow.act(ticket, action, form, env), if_match=if_match
         )
+        if action == "dispatch" and after.urgency == "emergency" and after.lead is not None:
+            await on_duty.tell(house, tx, after.id, [after.lead], "emergency")
         if action == EXPLAIN:
             await repeats.check_explained(tx, after.id, form)
-        await finding.heard(tx, after.id, action, form)
-        shown = house.show(after, stored.row, tx.now)
+        if not stored.row["content"].get("confidential"):
+            await finding.heard(tx, after.id, action, form)
+        shown = house.show(after, stored.row, tx.now, tx.actor)
         if (told := await contacts.count(house, tx, stored, action, form)) is not None:
             shown["notices"] = [told]
         return Answer(200, to_json(shown), {"ETag": etag(after)})
@@ -79,7 +85,7 @@ async def change(
 ) -> Answer:
     """Lock, load, decide, save: the one way in which a ticket changes by hand."""
     stored, after = await decide_and_save(house, tx, ref, decide, if_match=if_match)
-    return Answer(status, to_json(house.show(after, stored.row, tx.now)), {"ETag": etag(after)})
+    return Answer(status, to_json(house.show(after, stored.row, tx.now, tx.actor)), {"ETag": etag(after)})
 
 
 async def decide_and_save(
@@ -166,7 +172,12 @@ async def history(house: House, actor: Actor, ref: str, after: int, limit: int) 
         if ticket_id is None:
             raise NotFound(ABSENT)
         rows = await queries.events_of(tx, ticket_id, after, limit + 1)
-    items = [views.localised(dict(row), house.zone) for row in rows[:limit]]
+        stored = (await tickets.load(tx, [ticket_id]))[ticket_id]
+    level = confidence.WHOLE
+    if stored.row["content"].get("confidential"):
+        level = confidence.sees(actor, stored.ticket)
+        await confidential.viewed(house, actor, ticket_id, "history", [] if level == confidence.WHOLE else ["data"])
+    items = [views.localised(confidence.told(row, level), house.zone) for row in rows[:limit]]
     return items, len(rows) > limit
 
 
@@ -177,6 +188,8 @@ async def reveal_contact(house: House, actor: Actor, ref: str, reason: str) -> d
         raise Invalid.field("/reason", "expected why the contact is needed")
     async with house.db.transaction(actor) as tx:
         stored, _ = await decide_and_save(house, tx, ref, lambda t, env: _note_reveal(t, reason, env))
+        if stored.row["content"].get("confidential") and confidence.sees(actor, stored.ticket) != confidence.WHOLE:
+            raise Forbidden("The contact of a confidential ticket is revealed to the person it was assigned to.")
         sealed = stored.row["contact"]
         await audit.write(tx, house.new_id(), "contact.revealed", stored.ticket.id, {"reason": reason})
         if sealed is None:

@@ -52,6 +52,11 @@ def ticket(
         "location": content.get("location"),
         "project": content.get("project"),
         "extra": content.get("extra") or {},
+        "anonymous": content.get("anonymous", False),
+        "agent": content.get("agent"),
+        "group": content.get("group"),
+        "handed_over": t.facts.get("handed_over"),
+        "rejection": _rejection(t, zone),
         "stage": t.stage,
         "stage_title": title["zh"],
         "stage_title_en": title["en"],
@@ -150,6 +155,14 @@ def amount(measure: Measure, value: int) -> str | int:
 
 def local(instant: datetime | None, zone: ZoneInfo) -> str | None:
     return None if instant is None else instant.astimezone(zone).isoformat()
+
+
+def _rejection(t: Ticket, zone: ZoneInfo) -> dict[str, Any] | None:
+    """Why a request was not accepted, and the way that the enterprise is told to go instead."""
+    said = t.facts.get("rejection")
+    if said is None:
+        return None
+    return {**{k: said[k] for k in ("ground", "explanation", "legal_route")}, "at": _relocal(said["at"], zone)}
 
 
 def _relocal(text: str, zone: ZoneInfo) -> str | None:

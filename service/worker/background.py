@@ -9,7 +9,7 @@ import structlog
 
 from service import clock
 from service.core.errors import JiebanError
-from service.usecases import calendars, migrations
+from service.usecases import calendars, migrations, receivers, units
 from service.usecases.house import House
 
 log = structlog.get_logger()
@@ -25,6 +25,16 @@ async def recount(house: House) -> None:
 async def migrate(house: House) -> None:
     """Running tickets are moved to another workflow version."""
     await _forever("tickets are migrated", lambda: migrations.move_some(house))
+
+
+async def succeed(house: House) -> None:
+    """Open tickets of units that are no more move to their successors."""
+    await _forever("tickets move to successors", lambda: units.move_some(house))
+
+
+async def tell(house: House, courier: receivers.Courier) -> None:
+    """Events get their places, and registered receivers are told of them."""
+    await _forever("receivers are told", lambda: receivers.tell_due(house, courier))
 
 
 async def _forever(what: str, some: Callable[[], Awaitable[int]]) -> None:

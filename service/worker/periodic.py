@@ -11,7 +11,7 @@ import structlog
 from service import clock
 from service.core.errors import JiebanError
 from service.core.periods import Daily, Every, Weekly
-from service.usecases import attachments, finding, integrity, notices, repeats, supervision
+from service.usecases import attachments, finding, incidents, integrity, notices, repeats, supervision
 from service.usecases.house import House
 from service.usecases.periodic import CHECK, Job, run_due
 
@@ -42,6 +42,9 @@ def jobs(house: House) -> list[Job]:
     async def merged(_: datetime) -> dict[str, Any]:
         return {"answered": await repeats.answer_sources(house)}
 
+    async def clusters(_: datetime) -> dict[str, Any]:
+        return await incidents.notice(house)
+
     async def swept(_: datetime) -> dict[str, Any]:
         return {"cleared": await attachments.sweep(house)}
 
@@ -51,6 +54,7 @@ def jobs(house: House) -> list[Job]:
     return [
         Job("digests", Every(timedelta(minutes=1)), digests),
         Job("merged", Every(timedelta(minutes=1)), merged),
+        Job("incidents", Every(timedelta(minutes=1)), clusters),
         Job("unfinished_attachments", Every(timedelta(minutes=10)), swept),
         Job("texts", Every(timedelta(hours=1)), texts),
         Job(CHECK, Daily(NIGHT, house.zone), check),

@@ -29,9 +29,9 @@ LONGEST_SLEEP_SECONDS = 1.0
 SHORTEST_SLEEP_SECONDS = 0.05
 BEAT_SECONDS = 3.0
 SWEEP_SECONDS = 3.0
-CONNECTIONS = LANES + 3
-"""Of one worker: its batches, what is written about them, what goes on in the background (recounts, migrations), and the
-hands (outbox, digests, nightly work)."""
+CONNECTIONS = LANES + 4
+"""Of one worker: its batches, what is written about them, what goes on in the background (recounts, migrations), the
+hands (outbox, digests, nightly work), and receivers."""
 FIRED = Counter("jieban_timers_fired_total", "Rungs fired")
 LATENESS = Histogram(
     "jieban_timer_lateness_seconds",

@@ -20,7 +20,7 @@ known AS MATERIALIZED (
     -- every ticket once, without its texts: they are wide, and half of the parts look at them
     SELECT t.id, t.number, t.domain, t.district, t.lead, t.round, t.outcome, t.received_at, t.closed_at,
            t.enterprise_id, t.matter,
-           t.outcome IS DISTINCT FROM 'withdrawn' AND t.outcome IS DISTINCT FROM 'merged' AS kept
+           coalesce(t.outcome, '') NOT IN ('withdrawn', 'merged', 'rejected', 'transferred') AS kept
     FROM tickets t
     WHERE t.received_at < $3::timestamptz
 ),
@@ -145,9 +145,10 @@ things AS (
       AND k.closed_at >= $1 AND k.closed_at < $2 AND k.closed_at < $3
 
     UNION ALL
-    -- closing: closed, completed, withdrawn, merged
+    -- closing: closed, completed, withdrawn, merged, not_accepted
     SELECT 'closing', k.id, k.id::text, k.closed_at, k.lead,
-           ARRAY[true, nullif(k.kept, false), nullif(k.outcome = 'withdrawn', false), nullif(k.outcome = 'merged', false)]
+           ARRAY[true, nullif(k.kept, false), nullif(k.outcome = 'withdrawn', false), nullif(k.outcome = 'merged', false),
+                 nullif(coalesce(k.outcome IN ('rejected', 'transferred'), false), false)]
     FROM known k
     WHERE 'closing' = ANY ($5) AND k.closed_at >= $1 AND k.closed_at < $2 AND k.closed_at < $3
 
