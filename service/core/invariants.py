@@ -81,10 +81,10 @@ class Case:
     told: Sequence[str]
     reveals: Sequence[tuple[str, str]]
     pump_at_work: bool
-    agenda: Sequence[Mapping[str, Any]] = ()
-    """Its matters on agendas: meeting, review, state, decision, decided_at and the state of the meeting."""
     flows: Mapping[tuple[str, int], Workflow] = field(default_factory=dict)
     """Workflows by key and version: those that this ticket and its ended clocks were under before."""
+    agenda: Sequence[Mapping[str, Any]] = ()
+    """Its matters on agendas: meeting, review, state, decision, decided_at and the state of the meeting."""
 
     def policy_of(self, clock: Clock) -> Workflow:
         """What a clock was last bound to: one that has ended stays with it when its ticket moves on."""
