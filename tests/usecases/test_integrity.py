@@ -329,6 +329,10 @@ DAMAGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
         "I9", "under review",
         ("UPDATE measures m SET state = 'struck_off' FROM tickets t WHERE t.id = m.ticket_id AND t.number = '{n}'",),
     ),
+    "a meeting that does not know the matter": (
+        "I15", "under review",
+        ("UPDATE reviews r SET meeting_id = gen_random_uuid() FROM tickets t WHERE t.id = r.ticket_id AND t.number = '{n}'",),
+    ),
     "a message that never went out": (
         "I10", "answered",
         ("DELETE FROM outbox o USING tickets t WHERE t.id = o.ticket_id AND t.number = '{n}'"
