@@ -47,6 +47,7 @@ UNIQUE_KEYS: tuple[tuple[str, ...], ...] = (
 )
 APPEND_ONLY = ("events", "firings", "audit")
 FORCED = ("tickets", "assignments", "clocks", "firings", "events", "outbox", "notices", "idempotency", "audit",
+          "source_versions", "ticket_enterprises", "quarantine",
           "workflow_migration_tickets", "open_tickets", "ticket_texts", "attachments", "progress_links")  # fmt: skip
 
 
