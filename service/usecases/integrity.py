@@ -54,7 +54,8 @@ APPEND_ONLY = ("events", "firings", "audit", "minutes_versions")
 FORCED = ("tickets", "assignments", "clocks", "firings", "events", "outbox", "notices", "idempotency", "audit",
           "workflow_migration_tickets", "exemptions", "supervisions", "delegations", "open_tickets",
           "ticket_texts", "attachments", "progress_links", "reviews", "opinions", "measures", "agenda_items", "meetings",
-          "attendees", "studies", "minutes", "minutes_versions", "precedents")  # fmt: skip
+          "attendees", "studies", "minutes", "minutes_versions", "precedents", "source_versions", "ticket_enterprises",
+          "quarantine")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -795,3 +797,14 @@ async def test_special_case_30_a_receiver_that_lost_messages_has_them_again(city
     again = (await city.get("/v1/events", "hotline", params={"after": start})).json()
     assert page == again and len(page["items"]) == 2, "the same cursor gives the same events"
     assert receivers.MOST > 0
+
+
+def test_each_case_of_the_table_names_a_test_that_is_there() -> None:
+    root = Path(__file__).resolve().parents[1]
+    table = (root / "SPECIAL_CASES.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(test_\w+)`", table))
+    there = {
+        name for path in root.rglob("test_*.py") for name in re.findall(r"def (test_\w+)", path.read_text("utf-8"))
+    }
+    assert len(named) > 40
+    assert sorted(named - there) == []
