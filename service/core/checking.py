@@ -1054,10 +1054,12 @@ def _covering(
 def _favours(flow: Workflow, space: Space, covering: frozenset[str]) -> Iterator[tuple[str, int, Budget]]:
     """What can be granted on top, and the time of deciding it."""
     for kind, approval in flow.approvals.items():
-        times = {asker.name: _times_granted(flow, space, kind, asker) for asker in _askers(flow, kind)}
+        askers = _askers(flow, kind)
+        names = {asker.name for asker in askers}
+        times = {asker.name: _times_granted(flow, space, kind, asker) for asker in askers}
         for verb, arg in approval.approve.effects:
             if verb == "extend" and arg in covering:
-                for asker in _askers(flow, kind):
+                for asker in askers:
                     days = asker.form["properties"]["days"]["maximum"]
                     yield kind, times[asker.name], Budget(flow.clocks[arg].budget.measure, days)
             if verb == "pause" and set(arg["clocks"]) & covering:
@@ -1069,7 +1071,7 @@ def _favours(flow: Workflow, space: Space, covering: frozenset[str]) -> Iterator
                     for steps in space.steps
                     for s in steps
                     for c, n in s.counted
-                    if s.label.kind == "action" and s.label.name in {a.name for a in _askers(flow, kind)}
+                    if s.label.kind == "action" and s.label.name in names
                 ],
                 default=1,
             )
