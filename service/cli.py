@@ -622,7 +622,10 @@ def audit_verify() -> None:
     print(f"{verdict.tickets} tickets, {verdict.events} events, {len(verdict.broken)} broken")
     for number, seq in verdict.broken[:20]:
         print(f"broken: {number} from event {seq} on")
-    if verdict.broken:
+    print(f"{verdict.minutes.documents} minutes 会议纪要, {len(verdict.minutes.broken)} altered 被改动")
+    for number, what in verdict.minutes.broken[:20]:
+        print(f"altered 被改动: {number}: {what}")
+    if verdict.broken or verdict.minutes.broken:
         raise typer.Exit(1)
 
 

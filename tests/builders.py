@@ -13,9 +13,10 @@ from random import Random
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from service.core import clocks, review, workflow
+from service.core import clocks, measures, review, workflow
 from service.core.calendar import Budget, Calendar, Measure
 from service.core.definitions import ActionDef, Workflow, compile_workflow
+from service.core.docket import Docket, parse_docket
 from service.core.draft import Env, RouteTo
 from service.core.errors import JiebanError
 from service.core.model import (
@@ -102,6 +103,11 @@ def matters() -> frozenset[str]:
 
 
 @cache
+def docket() -> Docket:
+    return parse_docket(folder().docket)
+
+
+@cache
 def policies() -> Policies:
     """The shipped workflows and calendar, each in its first version."""
     return Policies({key: flow(key) for key in folder().workflows}, {calendar().key: calendar()})
@@ -175,7 +181,7 @@ class Case:
         bound = self.flow if self.ticket.workflow_key == self.flow.key else flow(self.ticket.workflow_key)
         return Env(
             bound, self.calendar, actor, self.now, self.new_id, departments(), punctual, self.calendars, matters(),
-            self.policies,
+            self.policies, docket(),
         )  # fmt: skip
 
     def take(self, decision: Decision) -> Case:
@@ -221,9 +227,22 @@ class Case:
     def review(self, by: Actor, action: str, **form: Any) -> Case:
         return self.take(review.act(self.ticket, self.last_review().id, action, form, self.env(by)))
 
+    def settled(self) -> Case:
+        """The gates that every approval needs are passed."""
+        for gate in ("competence", "confidentiality", "recusal"):
+            self.review(REVIEWER, "pass_gate", gate=gate)
+        return self
+
+    def resolve(self, **form: Any) -> Case:
+        """Decided in writing, with what must be settled before."""
+        return self.settled().review(REVIEWER, "decide", **{"text": "t", **form})
+
+    def strike_off(self, n: int = 0, **form: Any) -> Case:
+        return self.measure(REVIEWER, "strike_off", n, **{"enterprise_opinion": "satisfied", **form})
+
     def measure(self, by: Actor, action: str, n: int = 0, **form: Any) -> Case:
         task = self.ticket.measures[n]
-        return self.take(review.act_on_measure(self.ticket, task.id, action, form, self.env(by)))
+        return self.take(measures.act(self.ticket, task.id, action, form, self.env(by)))
 
     def possible(self, actor: Actor) -> set[str]:
         return {a.name for a in workflow.possible_actions(self.ticket, self.env(actor))}
@@ -317,6 +336,8 @@ class Step:
             elif self.kind == "review":
                 if not any(r.open for r in case.ticket.reviews):
                     case.pump()  # a proposal made by a timer is known only once the timer has fired
+                if self.name == "decide":
+                    case.settled()
                 case.review(self.actor, self.name, **self.form)
             elif self.kind == "propose":
                 case.propose(self.actor, **self.form)
@@ -424,6 +445,7 @@ def _measure_step(case: Case, n: int, rng: Random) -> Step:
         )
     if choice < 0.7:
         waive = {"waive": True, "reason": "no longer needed"} if task.state != "evidence" else {}
+        waive = waive or {"enterprise_opinion": "satisfied"}
         return Step(case.now, REVIEWER, "measure", "strike_off", {"n": n, "form": waive})
     if choice < 0.85:
         return Step(case.now, handler(task.department), "measure", "report", {"n": n, "form": {"text": "t"}})

@@ -10,11 +10,11 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "0009"
-down_revision = "0007"
+down_revision = "0008"
 branch_labels = None
 depends_on = None
 
-KINDS = "'workflow', 'calendar', 'routing', 'matters', 'departments'"
+KINDS = "'workflow', 'calendar', 'routing', 'matters', 'departments', 'docket'"
 
 
 def upgrade() -> None:

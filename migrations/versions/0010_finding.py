@@ -71,7 +71,7 @@ END $$
 def upgrade() -> None:
     # the new list holds all of the old one
     op.execute("-- squawk-ignore ban-drop-constraint\nALTER TABLE definitions DROP CONSTRAINT ck_definitions_kind")
-    kinds = "kind IN ('workflow', 'calendar', 'routing', 'matters', 'departments', 'desk', 'scorecard')"
+    kinds = "kind IN ('workflow', 'calendar', 'routing', 'matters', 'departments', 'desk', 'scorecard', 'docket')"
     op.create_check_constraint(op.f("ck_definitions_kind"), "definitions", kinds)
     _open_tickets()
     _texts()

@@ -22,6 +22,7 @@ from service import clock
 from service.api import (
     admin,
     attachments,
+    board,
     calendars,
     callbacks,
     cases,
@@ -29,9 +30,13 @@ from service.api import (
     deps,
     desk,
     diagrams,
+    docket_forms,
     errors,
     hotline,
     intake,
+    meetings,
+    minutes,
+    minutes_forms,
     oversight,
     progress,
     queue,
@@ -113,8 +118,8 @@ def create_app(open_parts: Callable[[], Any], *, with_sandbox: bool) -> FastAPI:
     )
     errors.install(app)
     for module in (
-        hotline, intake, tickets, units, cases, queue, desk, attachments, progress, reviews, reports, oversight, supervision,
-        callbacks, delegations, calendars, workflows, whatif, diagrams, timers, routing, admin,
+        hotline, intake, tickets, units, cases, queue, desk, attachments, progress, supervision, callbacks, delegations,
+        board, reviews, meetings, minutes, reports, oversight, calendars, workflows, whatif, diagrams, timers, routing, admin,
     ):  # fmt: skip
         app.include_router(module.router)
     if with_sandbox:
@@ -140,7 +145,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         models = [
             m
-            for m in vars(schemas).values()
+            for m in [*vars(schemas).values(), *vars(docket_forms).values(), *vars(minutes_forms).values()]
             if isinstance(m, type) and issubclass(m, schemas.Body) and m is not schemas.Body
         ]
         modes: list[tuple[type[BaseModel], Any]] = [(m, "validation") for m in models]

@@ -214,6 +214,16 @@ def id_of(cursor: str | None) -> str | None:
         raise Invalid.field("/cursor", "expected the next_cursor of an earlier answer") from None
 
 
+def number_of(cursor: str | None) -> int:
+    """A cursor that says how many were given already."""
+    place = decode_cursor(cursor)
+    if place is None:
+        return 0
+    if not isinstance(place, int) or isinstance(place, bool) or not 0 <= place <= 1_000_000:
+        raise Invalid.field("/cursor", "expected the next_cursor of an earlier answer")
+    return place
+
+
 def plain_text(value: str | None, pointer: str) -> str | None:
     """A query parameter that goes to the database as text."""
     if value is not None and "\x00" in value:

@@ -24,6 +24,8 @@ From = Annotated[
     str | None, Query(alias="from", max_length=40, description="a date or an instant; default: 90 days ago")
 ]
 Cursor = Annotated[str | None, Query(max_length=400)]
+ROWS_OF_A_FILE = 20_000
+"""A file is not paged: so many rows at most, the newest."""
 Days = Annotated[int | None, Query(ge=0, le=36500)]
 
 
@@ -52,7 +54,13 @@ async def get_breaches(
     words = {name: deps.plain_text(value, f"/{name}") for name, value in
              (("department", department), ("clock", clock), ("domain", domain))}  # fmt: skip
     told, last = await oversight.breaches(
-        house, actor, (from_, to, as_of), **words, running=running, after=deps.place_of(cursor), limit=limit
+        house,
+        actor,
+        (from_, to, as_of),
+        **words,
+        running=running,
+        after=deps.place_of(cursor),
+        limit=limit if format_ == "json" else ROWS_OF_A_FILE,
     )
     if format_ != "json":
         return sheet(format_, "breaches", *flat(told["items"]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
@@ -477,84 +477,6 @@ class Simulation(Body):
     to: Short | None = Field(None, description="a date (included) or an instant; default: today")
     department: Code | None = Field(None, description="only tickets that this department had")
     check: Literal["sample", "all"] = Field("sample", description="all: replay every ticket by its own rules too")
-
-
-# --- reviews -----------------------------------------------------------------------------------------------------
-
-
-class NewReview(Body):
-    ticket: Code = Field(description="id or number of the ticket")
-    reason: Filled5000
-    kind: Literal["enterprise_problem", "investment_project"] = "enterprise_problem"
-    asked: Text5000 = ""
-    tried: Text5000 = ""
-
-
-class Screen(Body):
-    decision: Literal["accept", "refuse"]
-    tier: Annotated[int, Field(ge=1, le=3)] = 1
-    reason: Text2000 = ""
-
-
-class RequestOpinions(Body):
-    departments: list[Code] = Field(min_length=1, max_length=30)
-
-
-class GiveOpinion(Body):
-    position: Literal["agree", "disagree", "condition"]
-    text: Text10000 = ""
-    legal_basis: Text2000 = ""
-
-
-class NewMeasure(Body):
-    title: Filled500
-    department: Code
-    due_on: date
-    mandatory: bool = True
-
-
-class DecideReview(Body):
-    decision: Literal["approve", "approve_with_conditions", "refuse", "postpone", "refer_up"]
-    text: Long
-    enterprise_extract: Text20000 = ""
-    dissent: Text20000 = ""
-    measures: list[NewMeasure] = Field(default=[], max_length=50)
-    clock_effect: Literal["runs", "replaced"] = Field(
-        "runs", description="replaced: the dates of the measures take the place of the ticket's resolve clock"
-    )
-
-
-class MeasureReport(Body):
-    text: Filled5000
-
-
-class MeasureEvidence(Body):
-    evidence: Filled5000
-
-
-class StrikeOff(Body):
-    reason: Text2000 = ""
-    waive: bool = False
-
-
-class Reschedule(Body):
-    due_on: date
-    reason: Filled2000
-
-
-REVIEW_FORMS: dict[str, type[Body]] = {
-    "screen": Screen,
-    "request_opinions": RequestOpinions,
-    "give_opinion": GiveOpinion,
-    "decide": DecideReview,
-    "withdraw": Reason,
-}
-MEASURE_FORMS: dict[str, type[Body]] = {
-    "report": MeasureReport,
-    "submit_evidence": MeasureEvidence,
-    "strike_off": StrikeOff,
-    "reschedule": Reschedule,
-}
 
 
 # --- operation ---------------------------------------------------------------------------------------------------

@@ -940,6 +940,13 @@ def _life(flow: Workflow, space: Space) -> Life:
     return Life((*parts, *_favours(flow, space, frozenset(space.memo["times"]))))
 
 
+_AGAIN = {
+    "review_decision": exploring.BY_THE_DOCKET[exploring.POSTPONED] + exploring.BY_THE_DOCKET[exploring.REFERRED],
+    "review_screen": exploring.BY_THE_DOCKET[exploring.RETURNED],
+}
+"""How often the docket begins a clock of its own anew: a matter is postponed or referred up, a proposal sent back."""
+
+
 def _times(space: Space, flow: Workflow) -> dict[str, int]:
     """The clocks that together hold every open configuration, and how often each can begin at most."""
     dividing = _dividing(space)
@@ -974,19 +981,19 @@ def _times(space: Space, flow: Workflow) -> dict[str, int]:
                         if reach[of[division.target]] >> of[n] & 1:
                             by_counter[counter] = max(by_counter.get(counter, 0), most)
         total = max(1, max(once, int(first)) + sum(by_counter.values()))
-        times[name] = 2 * total if name == "review_decision" else total  # a matter may be postponed once
+        times[name] = total * (1 + _AGAIN.get(name, 0))
     return times
 
 
 def _steps_without(space: Space, counters: frozenset[str]) -> list[list[exploring.Step]]:
     """The steps that none of these counters limits."""
-    left_out = counters | {exploring.POSTPONED}
+    left_out = counters | set(exploring.BY_THE_DOCKET)
     return [[s for s in steps if not any(c in left_out for c, _ in s.counted)] for steps in space.steps]
 
 
 def _dividing(space: Space) -> frozenset[str]:
     """The counters without which some loop could begin the clocks that hold it again and again: as few as will do."""
-    dividing = frozenset(c for steps in space.steps for s in steps for c, _ in s.counted) - {exploring.POSTPONED}
+    dividing = frozenset(c for steps in space.steps for s in steps for c, _ in s.counted) - set(exploring.BY_THE_DOCKET)
     for counter in sorted(dividing):
         fewer = dividing - {counter}
         edges = _steps_without(space, fewer)
@@ -1078,6 +1085,7 @@ def _told(flow: Workflow, space: Space, n: int) -> tuple[str, ...]:
 
 _REVIEW_WORDS = {
     "propose": "提请一事一议 propose a review",
+    "screen": "初审 the proposal is screened",
     "accepted": "初审通过 the review is accepted",
     "refused": "不予上会 the review is refused",
     "withdrawn": "撤回议题 the review is withdrawn",

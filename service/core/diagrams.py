@@ -25,7 +25,7 @@ Kind = Literal["open", "act", "decision", "timer", "review"]
 START: Final = "(start)"
 MANY: Final = 4
 """What leads to a stage from so many others is told in words instead of lines."""
-_BY_THE_DOCKET = frozenset({"review_opinion", "review_decision", "review_measure"})
+_BY_THE_DOCKET = frozenset({"review_opinion", "review_decision", "review_measure", "review_minutes", "review_reply"})
 """Clocks that `review` starts by itself."""
 
 _COLOURS: Mapping[str, tuple[str, str]] = {

@@ -10,6 +10,7 @@ from typing import Any
 from service.core import clocks
 from service.core.calendar import Budget, Calendar
 from service.core.definitions import Workflow, holds
+from service.core.docket import Docket
 from service.core.errors import Conflict
 from service.core.model import (
     Actor,
@@ -62,6 +63,8 @@ class Env:
     matters: frozenset[str] = frozenset()
     policies: Policies | None = None
     """The newest workflows and calendars, for a ticket that is bound anew (T8); None: it keeps what it has."""
+    docket: Docket | None = None
+    """The docket's rules; None: a life that was lived already, which is not judged by them again."""
 
     def calendar_of(self, clock: Clock) -> Calendar:
         return self.calendars.get((clock.calendar_key, clock.calendar_version), self.calendar)
@@ -245,7 +248,7 @@ class Draft:
             legs = [a.department for a in ticket.assignments if a.open]
             review = ticket.open_review()
             asked = [o.department for o in ticket.opinions if review and o.review_id == review.id]
-            owners = [m.department for m in ticket.measures if m.open]
+            owners = [code for m in ticket.measures if m.open for code in (m.department, *m.co_units)]
             changes["visible_to"] = tuple(sorted({*legs, *asked, *owners}))
         return Decision(
             self.before,

@@ -25,8 +25,10 @@ from service.core.model import (
     Phase,
     Review,
     Round,
+    Ticket,
     evolve,
 )
+from service.core.proposing import proposal
 from service.core.rebinding import rebind
 
 CAPS = frozenset({"pause_cap", "planned_until"})
@@ -379,6 +381,8 @@ def _outcome(draft: Draft, value: str) -> None:
 def _card(draft: Draft, level: str) -> None:
     clock = draft.clock
     card = {"level": level, "clock": clock.name if clock else None, "at": draft.now.isoformat()}
+    if clock and any(m.id == clock.subject_id for m in draft.ticket.measures):
+        card |= {"measure": clock.subject_id, "department": clock.department}
     cards = draft.ticket.facts.get("cards", [])
     if level == "slip":  # a supervision slip (督办单) is a paper: it has a number of its own
         card["number"] = f"DB{draft.ticket.number[2:]}-{1 + sum(c['level'] == 'slip' for c in cards)}"
@@ -538,23 +542,10 @@ def _propose_review(draft: Draft, ground: str) -> None:
         if ground not in review.grounds:
             draft.put("reviews", replace(review, grounds=(*review.grounds, ground)))
         return
-    number = f"YS{draft.ticket.number[2:]}-{len(draft.ticket.reviews) + 1}"
-    kind = str(draft.form.get("kind", "enterprise_problem"))
-    summary = "\n".join(str(draft.form[k]) for k in ("reason", "asked", "tried") if draft.form.get(k))
-    review = Review(
-        id=draft.env.new_id(),
-        ticket_id=draft.ticket.id,
-        number=number,
-        kind=kind,
-        state="proposed",
-        grounds=(ground,),
-        summary=summary,
-        proposed_by=draft.actor.subject,
-        proposed_at=draft.now,
-    )
+    review = proposal(draft, ground)
     draft.put("reviews", review)
     run(draft, draft.env.workflow.review["proposed"][0])
-    draft.event("review.proposed", review=review.id, number=number, ground=ground)
+    draft.event("review.proposed", review=review.id, number=review.number, ground=ground, grounds=list(review.grounds))
 
 
 def _close(draft: Draft, _: Any) -> None:
@@ -562,6 +553,14 @@ def _close(draft: Draft, _: Any) -> None:
     ticket = draft.ticket
     if ticket.closed_at is not None:
         return
+    owed = [r for r in ticket.reviews if _owes_reply(r, ticket)]
+    if owed and draft.actor is not SYSTEM and ticket.outcome not in {"withdrawn", "merged"}:
+        raise Conflict(
+            "The enterprise has not been told what the meeting decided: reply to it first"
+            f" (POST /v1/reviews/{owed[0].id}/actions/reply, once the minutes are issued).",
+            missing=["reply"],
+            review=owed[0].id,
+        )
     mandatory = [m.title for m in ticket.measures if m.mandatory and m.open]
     if mandatory:
         raise Conflict(
@@ -580,6 +579,12 @@ def _close(draft: Draft, _: Any) -> None:
     _finish_legs(draft)
     _round(draft, ended_at=draft.now)
     draft.set(closed_at=draft.now)
+
+
+def _owes_reply(review: Review, ticket: Ticket) -> bool:
+    """What a meeting decided is told to the enterprise; what was decided in writing, once minutes of it are issued."""
+    settled = review.state in {"decided", "completed"} and review.replied_at is None
+    return settled and (review.meeting_id is not None or review.issued_at is not None)
 
 
 def _finish_legs(draft: Draft) -> None:

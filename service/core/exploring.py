@@ -217,8 +217,10 @@ _LEG = ("", "pending", "accepted", "submitted")
 NONE, WAITING, REPLIED, SOME_LATE = range(4)
 """Co-handlers: none, one is waited for, all have replied, none is waited for but one is late."""
 NO_REVIEW, PROPOSED, PREPARING, DECIDED = range(4)
-POSTPONED = "a review's one postponement"
-"""Stands for a counter: the docket itself sees to it that a matter is postponed once."""
+POSTPONED, REFERRED, RETURNED = "a review's one postponement", "a review's referrals up", "a proposal's returns"
+BY_THE_DOCKET = {POSTPONED: 1, REFERRED: 2, RETURNED: 2}
+"""Stand for counters: the docket itself sees to it that a matter is postponed once, referred up to the third tier at
+most, and that its proposal is sent back for more work twice at most."""
 LEAD, CO, STALE, NOBODY = "lead", "co_handler", "stale", ""
 """For which leg somebody acts; STALE: a leg that has ended since the request was made."""
 
@@ -874,6 +876,7 @@ class _Exploration:
             if not replied:
                 self._docket(n, config._replace(review=PREPARING), "accepted", "screen: accept")
             self._docket(n, config._replace(review=NO_REVIEW), "refused", "screen: refuse")
+            self._anew(n, config, "review_screen", Label("review", "screen", "return"), RETURNED)
         if config.review in {PROPOSED, PREPARING}:
             ended = config._replace(review=NO_REVIEW)
             for name in ("review_screen", "review_decision", "review_opinion"):
@@ -882,13 +885,8 @@ class _Exploration:
             self._docket(n, ended, "withdrawn", "withdraw")
         if config.review == PREPARING:
             self._decide(n, config)
-            if "review_decision" in machine.clock:
-                label = Label("review", "decide", "postpone")
-                anew = machine._set(config, machine.clock["review_decision"], RUNNING)
-                target = self._reach(anew, n, label)
-                self.space.steps[n].append(
-                    Step(label, target, frozenset({"review_decision"}), frozenset(), ((POSTPONED, 1),))
-                )
+            self._anew(n, config, "review_decision", Label("review", "decide", "postpone"), POSTPONED)
+            self._anew(n, config, "review_decision", Label("review", "decide", "refer_up"), REFERRED)
             if "review_opinion" in machine.clock:
                 label = Label("review", "request_opinions", "")
                 asked = machine._set(config, machine.clock["review_opinion"], RUNNING)
@@ -900,6 +898,14 @@ class _Exploration:
             if "review_measure" in machine.clock:
                 done = machine._end(done, machine.clock["review_measure"], _Moment())
             self._docket(n, done, "completed", "strike_off")
+
+    def _anew(self, n: int, config: Config, clock: str, label: Label, bound: str) -> None:
+        """A step that begins a clock of the docket anew, so often as the docket itself allows."""
+        if clock not in self.machine.clock:
+            return
+        target = self._reach(self.machine._set(config, self.machine.clock[clock], RUNNING), n, label)
+        counted = ((bound, BY_THE_DOCKET[bound]),)
+        self.space.steps[n].append(Step(label, target, frozenset({clock}), frozenset(), counted))
 
     def _plain(self, n: int, config: Config, label: Label) -> None:
         target = self._reach(config, n, label)

@@ -26,6 +26,7 @@ read on these tables, where a timer is a clock's `next_fire_at` and the claim of
   I10  each event is in exactly one message of the outbox, and no message tells of another
   I12  each reveal of a contact has its entry in the audit, and each entry its reveal. Every other change of a ticket is
        told by its own history, which is the audit of it
+  I15  what a meeting decided stands on its agenda as it does on the matter; a matter is listed by one meeting at a time
   I13  nothing that belongs to a closed ticket is open: clock, leg, approval, review, measure
   I14  no rung of a clock took effect after the clock had ended
 
@@ -80,6 +81,8 @@ class Case:
     told: Sequence[str]
     reveals: Sequence[tuple[str, str]]
     pump_at_work: bool
+    agenda: Sequence[Mapping[str, Any]] = ()
+    """Its matters on agendas: meeting, review, state, decision, decided_at and the state of the meeting."""
     flows: Mapping[tuple[str, int], Workflow] = field(default_factory=dict)
     """Workflows by key and version: those that this ticket and its ended clocks were under before."""
 
@@ -364,6 +367,33 @@ def nothing_open_when_closed(case: Case) -> Verdicts:
         yield f"a measure of {task.department} is {task.state}" if task.open else None
 
 
+def meetings_agree(case: Case) -> Verdicts:
+    """What a meeting decided stands on its agenda as it stands on the matter, and a matter on one agenda at a time."""
+    by_review: dict[str, list[Mapping[str, Any]]] = {r.id: [] for r in case.ticket.reviews}
+    for item in case.agenda:
+        by_review.setdefault(item["review_id"], []).append(item)
+    known = {r.id: r for r in case.ticket.reviews}
+    for key, items in by_review.items():
+        review = known.get(key)
+        if review is None:
+            yield f"an agenda lists the review {key}, which is not this ticket's"
+            continue
+        listed = [i for i in items if i["state"] == "listed" and i["meeting_state"] == "planned"]
+        own = next((i for i in items if i["meeting_id"] == review.meeting_id), None)
+        if review.meeting_id is not None and own is None:
+            yield f"review {review.number} names a meeting that does not list it"
+        if review.state == "preparing" and len(listed) > 1:
+            yield f"review {review.number} is listed by {len(listed)} meetings"
+        for item in items:
+            decided = item["state"] == "decided"
+            same = decided and (item["decision"], item["decided_at"]) == (review.decision, review.decided_at)
+            wrong = f"review {review.number}: its meeting's agenda and the review tell of different decisions"
+            yield wrong if decided and not same else None
+        if own is not None and review.state in {"decided", "completed"}:
+            told = f"review {review.number} is {review.state}, on the agenda it is {own['state']}"
+            yield None if own["state"] == "decided" else told
+
+
 def replay_gives_the_state(case: Case) -> Verdicts:
     told = [*_stage(case), *_round(case), *_closing(case), *_requests(case), *_reviews(case), *_measures(case)]
     told += _started_and_ended(case)
@@ -579,5 +609,6 @@ RULES: tuple[Rule, ...] = (
     Rule("I10", "每个事件发出一次", "each event is in one message", each_event_goes_out_once),
     Rule("I12", "查看联系方式有审计", "reveals are audited", reveals_are_audited),
     Rule("I13", "办结后无未了事项", "nothing is open on a closed ticket", nothing_open_when_closed),
+    Rule("I15", "会议议程与议题一致", "agendas and matters agree", meetings_agree),
     Rule("I14", "时限结束后无触发", "nothing fired after its clock ended", nothing_after_the_end),
 )

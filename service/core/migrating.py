@@ -28,7 +28,16 @@ from service.core.rebinding import Promise, bind, by_policy
 from service.core.workflow import catch_up
 
 KERNEL = frozenset(
-    {"pause_cap", "planned_until", "review_screen", "review_opinion", "review_decision", "review_measure"}
+    {
+        "pause_cap",
+        "planned_until",
+        "review_screen",
+        "review_opinion",
+        "review_decision",
+        "review_measure",
+        "review_minutes",
+        "review_reply",
+    }
 )
 """Clocks that the engine itself asks for by name: they keep it."""
 

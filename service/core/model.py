@@ -235,7 +235,11 @@ class Opinion:
 
 @dataclass(frozen=True, slots=True)
 class MeasureTask:
-    """A task that a resolution creates (议定事项). `state`: open, reported, evidence, struck_off, waived."""
+    """A task that a resolution creates (议定事项). `state`: open, reported, evidence, struck_off, waived.
+
+    `resource`: the quota or money that it commits (资源要素), None for work. `favour`: what it gives to this one enterprise
+    (fair competition). `enterprise_opinion`: asked at the strike-off, {opinion, text, at, by}. JSON-able.
+    """
 
     id: str
     ticket_id: str
@@ -250,6 +254,14 @@ class MeasureTask:
     struck_off_at: datetime | None = None
     struck_off_by: str | None = None
     reason: str = ""
+    co_units: tuple[str, ...] = ()
+    deliverable: str = ""
+    evidence_type: str = ""
+    resource: str | None = None
+    quantity: str = ""
+    favour: str | None = None
+    created_at: datetime | None = None
+    enterprise_opinion: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def open(self) -> bool:
@@ -261,7 +273,13 @@ class Review:
     """One matter on the docket of one matter, one discussion (一事一议).
 
     `state`: proposed, preparing, decided, completed, refused, withdrawn. `kind`: enterprise_problem or
-    investment_project; the two never mix in reports.
+    investment_project; the two never mix in reports. The mappings are JSON-able:
+
+    `history`   snapshot at the proposal: rounds, returns, extensions, contacts, breaches
+    `gates`     gate -> {result: requested|passed|failed|waived, ground, legal_basis, by, at, ...}
+    `votes`     {for, against, abstain: codes of units}; empty where the chair summed up
+    `dissents`  {department, text, from: opinion|meeting}
+    `recused`   {subject, name, department, reason}
     """
 
     id: str
@@ -285,6 +303,33 @@ class Review:
     decided_by: str | None = None
     decided_at: datetime | None = None
     completed_at: datetime | None = None
+    asked: str = ""
+    tried: str = ""
+    options: tuple[str, ...] = ()
+    signed_by: str = ""
+    """Who stands for it: the head of a department that signed, or the enterprise's steward that agreed."""
+    history: Mapping[str, Any] = field(default_factory=dict)
+    returns: int = 0
+    """How often the screening sent the proposal back for more work."""
+    returned_at: datetime | None = None
+    supplemented_at: datetime | None = None
+    study_id: str | None = None
+    meeting_id: str | None = None
+    """The meeting on whose agenda it stands, or that decided it; None: decided in writing."""
+    major: bool = False
+    confidentiality: str = "internal"
+    gates: Mapping[str, Any] = field(default_factory=dict)
+    conditions: str = ""
+    votes: Mapping[str, Any] = field(default_factory=dict)
+    dissents: tuple[Mapping[str, Any], ...] = ()
+    recused: tuple[Mapping[str, Any], ...] = ()
+    postponed_to: str | None = None
+    referred_to: str | None = None
+    issued_at: datetime | None = None
+    """When its minutes were issued: from here the reply to the enterprise is due."""
+    reply: str = ""
+    replied_at: datetime | None = None
+    replied_by: str | None = None
 
     @property
     def open(self) -> bool:

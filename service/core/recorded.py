@@ -14,13 +14,15 @@ TIMERS = frozenset({"clock.fired", "clock.breached"})
 """Events that only timers make; a reader of histories leaves them out but for the last of a ticket."""
 _BY_PRODUCTS = frozenset(
     {"card.issued", "clock.rebound", "clock.breached_on_rebind", "ticket.reclassified", "ticket.rebound",
-     "review.completed", "contact.revealed", "enterprise.told", "ticket.viewed", "ticket.revealed", "ticket.recused",
-     "ticket.recusal_lifted", "ticket.handed_on"}
+     "review.completed", "review.supplemented", "review.gate", "review.scheduled", "review.minutes_corrected",
+     "contact.revealed", "enterprise.told",
+     "ticket.viewed", "ticket.revealed", "ticket.recused", "ticket.recusal_lifted", "ticket.handed_on"}
 )  # fmt: skip
 """What an act brings about, or what changes nothing; a rebinding is told to the act that it belongs to."""
 _REVIEW_STEPS: Mapping[str, str] = {
     "accepted": "screen", "refused": "screen", "opinions_requested": "request_opinions",
     "opinion_given": "give_opinion", "decided": "decide", "postponed": "decide", "withdrawn": "withdraw",
+    "returned": "screen", "referred": "decide", "replied": "reply",
 }  # fmt: skip
 _MEASURE_STEPS: Mapping[str, str] = {
     "reported": "report", "evidence_submitted": "submit_evidence", "struck_off": "strike_off", "waived": "strike_off",
@@ -121,6 +123,8 @@ class Reader:
                 steps.append(Step("approval", at, who, data["kind"], form, moved, bound_to))
             elif type_ == "review.proposed":
                 steps.append(Step("propose", at, who, "propose", {"reason": ""}))
+            elif type_ == "review.minutes_issued":
+                steps.append(Step("issue", at, who, str(data["minutes"]), {}))
             elif kind == "review":
                 form = _review_form(name, data, measures, entries)
                 steps.append(Step("review", at, who, _REVIEW_STEPS[name], form, name in _MOVING))
@@ -176,8 +180,13 @@ def _review_form(
         return {"decision": "accept" if name == "accepted" else "refuse", "tier": data.get("tier")}
     if name == "opinions_requested":
         return {"departments": data["departments"]}
-    if name == "postponed":
-        return {"decision": "postpone", "text": ""}
+    if name in {"postponed", "referred"}:
+        decision = "postpone" if name == "postponed" else "refer_up"
+        return {"decision": decision, "text": "", "postponed_to": data.get("until")}
+    if name == "returned":
+        return {"decision": "return", "reason": data.get("reason") or "-"}
+    if name == "replied":
+        return {"text": ""}
     if name == "decided":
         own = [m for m in measures if m["review_id"] == data["review"]]
         if len(own) != data["measures"]:

@@ -324,6 +324,8 @@ def _getter(top: str, name: str, part: str | None) -> Getter:
         return lambda r: getattr(r.ticket, name, None)
     if top == "leg":
         return lambda r: getattr(r.leg, name, None) if r.leg is not None else None
+    if top == "counters" and name == "attempts_today":
+        return lambda r: r.attempted_today()
     if top == "counters":
         return lambda r: r.ticket.counters.get(name)
     if top == "pending":

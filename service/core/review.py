@@ -1,42 +1,59 @@
-"""One matter, one discussion (一事一议): the docket of hard cases, from proposal to strike-off.
+"""One matter, one discussion (一事一议): the docket of hard cases, from proposal to resolution and reply.
 
-    proposed --screen: accept--> preparing --decide--> decided --last mandatory measure struck off--> completed
-        |                            |
-        +--screen: refuse--> refused +--withdraw--> withdrawn
+    proposed --screen: accept, study--> preparing --decide--> decided --last mandatory measure struck off--> completed
+      |  ^                               |   ^   |
+      |  +--screen: return, supplement   |   +---+ decide: postpone (once), refer_up
+      +--screen: refuse--> refused       +--withdraw--> withdrawn
 
 A proposal by a timer never convenes by itself: somebody screens it. Silence of a unit asked for its opinion is shown as
-no opinion, never as consent. The ticket stays open all the while and its resolve clock runs on (time rule T12).
+no opinion, never as consent. The ticket stays open all the while and its resolve clock runs on (time rule T12). What must
+be settled before a decision is `procedure`'s, the decision `deciding`'s, its measures `measures`'.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import date
 from typing import Any
 
-from service.core.calendar import Budget, Measure
+from service.core.deciding import decide
+from service.core.docket import GATES, Docket
 from service.core.draft import Draft, Env
-from service.core.effects import HANDLERS, end_clocks, run, start_clock
-from service.core.errors import ActionNotPossible, Conflict, FieldError, Forbidden, Invalid, NotFound
-from service.core.model import Actor, Decision, MeasureTask, Opinion, Phase, Review, Role, Ticket
+from service.core.effects import HANDLERS, end_clocks, start_clock
+from service.core.errors import ActionNotPossible, Conflict, Forbidden, Invalid, NotFound
+from service.core.meetings import Meeting
+from service.core.model import Actor, Decision, Notice, Opinion, Phase, Review, Role, Ticket
+from service.core.procedure import check_no_stake, competent_units, judged, needed_gates
+from service.core.resolving import check_departments, take
 from service.core.workflow import catch_up
 
-ACTIONS: Mapping[str, tuple[frozenset[str], frozenset[Role]]] = {
-    "screen": (frozenset({"proposed"}), frozenset({Role.REVIEWER})),
-    "request_opinions": (frozenset({"preparing"}), frozenset({Role.REVIEWER})),
-    "give_opinion": (frozenset({"preparing"}), frozenset({Role.HANDLER})),
-    "decide": (frozenset({"preparing"}), frozenset({Role.REVIEWER})),
-    "withdraw": (frozenset({"proposed", "preparing"}), frozenset({Role.REVIEWER, Role.DISPATCHER})),
+ACTIONS: Mapping[str, tuple[frozenset[str], frozenset[Role], str, str]] = {
+    "screen": (frozenset({"proposed"}), frozenset({Role.REVIEWER}), "初审", "Screen the proposal"),
+    "supplement": (
+        frozenset({"proposed"}),
+        frozenset({Role.HANDLER, Role.DISPATCHER, Role.SUPERVISOR, Role.REVIEWER}),
+        "补充材料",
+        "Supplement what was sent back",
+    ),
+    "request_opinions": (frozenset({"preparing"}), frozenset({Role.REVIEWER}), "征求意见", "Ask units for opinions"),
+    "give_opinion": (frozenset({"preparing"}), frozenset({Role.HANDLER}), "出具意见", "Give the unit's opinion"),
+    "pass_gate": (frozenset({"preparing"}), frozenset({Role.REVIEWER}), "审查把关", "Record a gate"),
+    "schedule": (frozenset({"preparing"}), frozenset({Role.REVIEWER}), "列入议程", "Put on an agenda"),
+    "decide": (frozenset({"preparing"}), frozenset({Role.REVIEWER}), "议定", "Decide"),
+    "reply": (
+        frozenset({"decided", "completed"}),
+        frozenset({Role.REVIEWER, Role.DISPATCHER}),
+        "答复企业",
+        "Reply to the enterprise",
+    ),
+    "withdraw": (
+        frozenset({"proposed", "preparing"}),
+        frozenset({Role.REVIEWER, Role.DISPATCHER}),
+        "撤回",
+        "Take off the docket",
+    ),
 }
-"""Action -> the states in which it is possible and the roles that may do it."""
-
-MEASURE_ACTIONS: Mapping[str, frozenset[Role]] = {
-    "report": frozenset({Role.HANDLER, Role.REVIEWER}),
-    "submit_evidence": frozenset({Role.HANDLER}),
-    "strike_off": frozenset({Role.REVIEWER}),
-    "reschedule": frozenset({Role.REVIEWER}),
-}
+"""Action -> the states in which it is possible, the roles that may do it, and its titles."""
 
 
 def propose(ticket: Ticket, form: Mapping[str, Any], env: Env) -> Decision:
@@ -53,75 +70,195 @@ def propose(ticket: Ticket, form: Mapping[str, Any], env: Env) -> Decision:
     return draft.finish()
 
 
-def act(ticket: Ticket, review_id: str, action: str, form: Mapping[str, Any], env: Env) -> Decision:
-    """One step of the docket. Raises ActionNotPossible (with the actions that are), Forbidden, NotFound, Invalid."""
+def act(
+    ticket: Ticket,
+    review_id: str,
+    action: str,
+    form: Mapping[str, Any],
+    env: Env,
+    meeting: Meeting | None = None,
+) -> Decision:
+    """One step of the docket; `meeting`: on whose agenda the matter stands, or is put.
+
+    Raises ActionNotPossible (with the actions that are, and what is `missing`), Forbidden, NotFound, Conflict, Invalid.
+    """
     draft = Draft(ticket, env)
     catch_up(draft, env.now)
     review = next((r for r in draft.ticket.reviews if r.id == review_id), None)
     if review is None or action not in ACTIONS:
         raise NotFound("There is no such review or action.")
-    states, roles = ACTIONS[action]
-    if env.actor.role not in roles:
-        raise Forbidden(f"{action!r} is done by: {', '.join(sorted(roles))}; you are {env.actor.role}.")
-    if review.state not in states:
-        possible = sorted(name for name, (s, _) in ACTIONS.items() if review.state in s)
+    check_role(action, env.actor)
+    if review.state not in ACTIONS[action][0]:
         raise ActionNotPossible(
-            f"{action!r} is not possible while the review is {review.state}.", stage=review.state, actions=possible
+            f"{action!r} is not possible while the review is {review.state}.",
+            stage=review.state,
+            actions=possible(draft.ticket, review, env),
         )
     draft.form = form
-    _STEPS[action](draft, review, form)
+    if action == "decide":
+        decide(draft, review, form, meeting)
+    else:
+        _STEPS[action](draft, review, form)
     return draft.finish()
 
 
-def act_on_measure(ticket: Ticket, measure_id: str, action: str, form: Mapping[str, Any], env: Env) -> Decision:
-    """Progress, evidence, strike-off or a new date for one measure; the last one sends the ticket to its callback."""
+def check_role(action: str, actor: Actor) -> None:
+    roles = ACTIONS[action][1]
+    if actor.role not in roles:
+        raise Forbidden(f"{action!r} is done by: {', '.join(sorted(roles))}; you are {actor.role}.")
+
+
+def possible(ticket: Ticket, review: Review, env: Env) -> list[str]:
+    """The actions that this actor may do on the review as it stands."""
+    actor = env.actor
+    names = [name for name, (states, roles, *_) in ACTIONS.items() if review.state in states and actor.role in roles]
+    waiting = {o.department for o in ticket.opinions if o.review_id == review.id and o.position is None}
+    never = {
+        "supplement": not _waits_for_more(review),
+        "give_opinion": not waiting & set(actor.departments),
+        "reply": review.replied_at is not None or (review.meeting_id is not None and review.issued_at is None),
+    }
+    return sorted(name for name in names if not never.get(name))
+
+
+def gates(review: Review, docket: Docket, ticket: Ticket) -> list[dict[str, Any]]:
+    """Each gate with its state: passed, waived, failed, requested, open, or not needed (as far as is known)."""
+    resolved = [m for m in ticket.measures if m.review_id == review.id]
+    known = {"commitments": [{"resource": m.resource, "favour": m.favour} for m in resolved if m.resource or m.favour]}
+    needed = needed_gates(review, docket, known)
+    out = []
+    for name in GATES:
+        gate = docket.gates[name]
+        entry = dict(review.gates.get(name) or {})
+        state = entry.pop("result", "open" if name in needed else "not_needed")
+        titles = {"title": gate.title.zh, "title_en": gate.title.en}
+        out.append({"gate": name, **titles, "state": state, "because": needed.get(name, []), **entry})
+    return out
+
+
+def issued(ticket: Ticket, review_id: str, number: str, env: Env, sealed: Mapping[str, str] | None = None) -> Decision:
+    """The minutes that hold this matter's resolution were issued: from here the reply to the enterprise is due (T12).
+
+    `sealed`: id and hash of the document, which the history keeps. Issued again (a correction is a document of its own)
+    is noted and changes nothing.
+    """
     draft = Draft(ticket, env)
     catch_up(draft, env.now)
-    task = next((m for m in draft.ticket.measures if m.id == measure_id), None)
-    if task is None or action not in MEASURE_ACTIONS:
-        raise NotFound("There is no such measure or action.")
-    if env.actor.role not in MEASURE_ACTIONS[action]:
-        raise Forbidden(f"{action!r} is done by: {', '.join(sorted(MEASURE_ACTIONS[action]))}.")
-    if env.actor.role is Role.HANDLER and task.department not in env.actor.departments:
-        raise Forbidden("This measure is owned by another department.")
-    if not task.open:
-        raise ActionNotPossible(f"This measure is {task.state} already.", stage=task.state, actions=[])
-    _MEASURE_STEPS[action](draft, task, form)
+    review = next((r for r in draft.ticket.reviews if r.id == review_id), None)
+    if review is None:
+        raise NotFound("There is no such review.")
+    if review.decision is None or review.state not in {"decided", "completed"}:
+        raise ActionNotPossible(
+            f"Minutes are issued on what is decided; this matter is {review.state}.", stage=review.state, actions=[]
+        )
+    if review.issued_at is None:
+        draft.put("reviews", replace(review, issued_at=draft.now))
+        if draft.ticket.open and review.replied_at is None and "review_reply" in env.workflow.clocks:
+            start_clock(draft, "review_reply", anchor=draft.now, subject_id=review.id)
+        end_clocks(draft, [c for c in draft.open_clocks("review_minutes") if c.subject_id == review.id], "issued")
+        draft.event("review.minutes_issued", review=review.id, minutes=number, **(sealed or {}))
+    elif sealed is not None:
+        draft.event("review.minutes_corrected", review=review.id, minutes=number, **sealed)
     return draft.finish()
 
 
-# --- steps of the docket -------------------------------------------------------------------------------------------
+# --- proposal and screening -------------------------------------------------------------------------------------------
 
 
-def _take(draft: Draft, step: str) -> None:
-    branch = next((b for b in draft.env.workflow.review[step] if draft.holds(b.when)), None)
-    if branch is not None:
-        run(draft, branch)
+def _waits_for_more(review: Review) -> bool:
+    sent_back, more = review.returned_at, review.supplemented_at
+    return sent_back is not None and (more is None or more < sent_back)
 
 
 def _screen(draft: Draft, review: Review, form: Mapping[str, Any]) -> None:
-    actor, reason = draft.env.actor, str(form.get("reason") or "")
-    decision = form["decision"]
-    if decision == "accept":
-        if draft.ticket.phase in {Phase.AUDIT, Phase.CALLBACK}:
-            raise ActionNotPossible(
-                "The department has replied: finish the audit or the callback first, or refuse the proposal.",
-                stage=draft.ticket.stage,
-                actions=["screen"],
-            )
-        review = replace(review, state="preparing", tier=int(form.get("tier") or 1))
-        step = "accepted"
-    else:
-        review = replace(review, state="refused", completed_at=draft.now)
-        step = "refused"
-    review = replace(review, screened_by=actor.subject, screened_at=draft.now, screen_reason=reason)
+    decision, reason = form["decision"], str(form.get("reason") or "")
+    if decision == "return":
+        _send_back(draft, review, reason)
+        return
+    if decision == "refuse":
+        _refuse(draft, review, reason, form.get("exclusion"))
+        return
+    if draft.ticket.phase in {Phase.AUDIT, Phase.CALLBACK}:
+        raise ActionNotPossible(
+            "The department has replied: finish the audit or the callback first, or refuse the proposal.",
+            stage=draft.ticket.stage,
+            actions=["screen"],
+        )
+    if draft.env.docket is not None and _waits_for_more(review):
+        raise ActionNotPossible(
+            "This proposal was sent back for more work; it is accepted once that is done, or refused.",
+            stage=review.state,
+            actions=["screen", "supplement"],
+            missing=[{"what": "supplement", "settle": "supplement"}],
+        )
+    tier = int(form.get("tier") or (2 if decision == "study" else 1))
+    major = bool(form.get("major"))
+    changes: dict[str, Any] = {"state": "preparing", "tier": tier, "major": major, "study_id": form.get("study")}
+    review = replace(review, **changes, **_screened(draft, reason))
     draft.put("reviews", review)
-    _take(draft, step)
-    draft.event(f"review.{step}", review=review.id, tier=review.tier, reason=reason)
+    take(draft, "accepted")
+    told = {"study": review.study_id} if review.study_id else {}
+    draft.event("review.accepted", review=review.id, tier=tier, reason=reason, **told)
+
+
+def _screened(draft: Draft, reason: str) -> dict[str, Any]:
+    return {"screened_by": draft.env.actor.subject, "screened_at": draft.now, "screen_reason": reason}
+
+
+def _refuse(draft: Draft, review: Review, reason: str, exclusion: str | None) -> None:
+    docket = draft.env.docket
+    if docket is not None:
+        if not reason:
+            raise Invalid.field("/reason", "expected why: a proposal is refused with a reason only")
+        if exclusion and exclusion not in docket.exclusions:
+            raise Invalid.field("/exclusion", f"expected one of: {', '.join(docket.exclusions)}")
+    if exclusion:
+        draft.fact("excluded_track", exclusion)
+    draft.put("reviews", replace(review, state="refused", completed_at=draft.now, **_screened(draft, reason)))
+    take(draft, "refused")
+    told = {"exclusion": exclusion} if exclusion else {}
+    draft.event("review.refused", review=review.id, tier=review.tier, reason=reason, **told)
+
+
+def _send_back(draft: Draft, review: Review, reason: str) -> None:
+    """For more work: the screening begins anew, and so does its clock; so often as the rules say."""
+    docket = draft.env.docket
+    if docket is not None:
+        if not reason:
+            raise Invalid.field("/reason", "expected what is missing: a proposal is sent back with a reason only")
+        if review.returns >= docket.screening.returns:
+            raise Conflict(
+                f"It was sent back {review.returns} times; now it is accepted or refused.", returns=review.returns
+            )
+    draft.put("reviews", replace(review, returns=review.returns + 1, returned_at=draft.now, screen_reason=reason))
+    end_clocks(draft, draft.open_clocks("review_screen"), "returned")
+    start_clock(draft, "review_screen", anchor=draft.now)
+    lead = draft.ticket.lead
+    draft.notices += (
+        [Notice(f"department:{lead}", "review_returned")] if lead else [Notice("dispatcher", "review_returned")]
+    )
+    draft.event("review.returned", review=review.id, reason=reason)
+
+
+def _supplement(draft: Draft, review: Review, form: Mapping[str, Any]) -> None:
+    if not _waits_for_more(review):
+        raise ActionNotPossible("Nothing was sent back for more work.", stage=review.state, actions=["screen"])
+    changes: dict[str, Any] = {name: str(form[name]) for name in ("asked", "tried", "signed_by") if form.get(name)}
+    if form.get("options"):
+        changes["options"] = tuple(form["options"])
+    if not changes and not form.get("text"):
+        raise Invalid.field("", "expected at least one of text, asked, tried, options and signed_by")
+    summary = "\n".join(part for part in (review.summary, str(form.get("text") or "")) if part)
+    draft.put("reviews", replace(review, **changes, summary=summary, supplemented_at=draft.now))
+    draft.notices.append(Notice(Role.REVIEWER, "review_supplemented"))
+    draft.event("review.supplemented", review=review.id)
+
+
+# --- preparing --------------------------------------------------------------------------------------------------------
 
 
 def _request_opinions(draft: Draft, review: Review, form: Mapping[str, Any]) -> None:
-    _known(draft.env, form["departments"], "/departments")
+    check_departments(draft.env, form["departments"], "/departments")
     asked = {o.department for o in draft.ticket.opinions if o.review_id == review.id}
     for code in form["departments"]:
         if code in asked:
@@ -139,6 +276,7 @@ def _give_opinion(draft: Draft, review: Review, form: Mapping[str, Any]) -> None
     mine = [o for o in draft.ticket.opinions if o.review_id == review.id and o.department in actor.departments]
     if not mine:
         raise Forbidden("Your department was not asked for an opinion on this matter.")
+    check_no_stake(review, actor)
     opinion = next((o for o in mine if o.position is None), mine[0])
     if opinion.position is not None:
         raise Conflict("Your department has given its opinion already.", position=opinion.position)
@@ -156,82 +294,47 @@ def _give_opinion(draft: Draft, review: Review, form: Mapping[str, Any]) -> None
     draft.event("review.opinion_given", review=review.id)
 
 
-def _decide(draft: Draft, review: Review, form: Mapping[str, Any]) -> None:
-    measures: Sequence[Mapping[str, Any]] = form.get("measures") or ()
-    _known(draft.env, [m["department"] for m in measures], "/measures")
-    if form["decision"] in {"refuse", "postpone"} and measures:
-        raise Invalid.field("/measures", f"expected no measures with the decision {form['decision']!r}")
-    if form["decision"] == "postpone":
-        _postpone(draft, review, form)
-        return
-    effect = str(form.get("clock_effect") or "runs")
-    if effect == "replaced":
-        _check_replaceable(draft, measures)
-    review = replace(
-        review,
-        state="decided",
-        decision=form["decision"],
-        decision_text=str(form["text"]),
-        enterprise_extract=str(form.get("enterprise_extract") or ""),
-        dissent=str(form.get("dissent") or ""),
-        decided_by=draft.env.actor.subject,
-        decided_at=draft.now,
-        clock_effect=effect,
-    )
-    draft.put("reviews", review)
-    _take(draft, "decided")
-    for n, item in enumerate(measures):
-        _create_measure(draft, review, item, n)
-    if effect == "replaced":
-        _take(draft, "replaced")
-    draft.event(
-        "review.decided", review=review.id, decision=review.decision, measures=len(measures), clock_effect=effect
-    )
-    _complete_if_done(draft, review)
+def _pass_gate(draft: Draft, review: Review, form: Mapping[str, Any]) -> None:
+    name = str(form["gate"])
+    entry = judged(draft, review, form)
+    changes: dict[str, Any] = {"gates": {**review.gates, name: entry}}
+    if name == "confidentiality" and form.get("level"):
+        changes["confidentiality"] = str(form["level"])
+    if name == "recusal":
+        changes["recused"] = tuple(dict(stake) for stake in form.get("recused") or ())
+    draft.put("reviews", replace(review, **changes))
+    draft.event("review.gate", review=review.id, gate=name, result=entry["result"])
 
 
-def _check_replaceable(draft: Draft, measures: Sequence[Mapping[str, Any]]) -> None:
-    """T12: the enterprise's promise is only given up for dated duties that somebody has, where the workflow allows it."""
-    if not draft.env.workflow.review["replaced"]:
-        raise Invalid.field("/clock_effect", "expected runs: this workflow lets no review replace the promise")
-    if not any(item.get("mandatory", True) for item in measures):
-        raise Invalid.field(
-            "/clock_effect", "expected runs, or a mandatory measure whose date takes the promise's place"
+def _schedule(draft: Draft, review: Review, form: Mapping[str, Any]) -> None:
+    """The matter stands on this meeting's agenda (`meetings.listed` has seen to it that it may)."""
+    if review.meeting_id == form["meeting"]:
+        raise Conflict("This matter is on the agenda of that meeting already.", meeting=review.meeting_id)
+    check_no_stake(review, draft.env.actor)
+    draft.put("reviews", replace(review, meeting_id=form["meeting"]))
+    for unit in competent_units(draft.ticket.lead, draft.ticket.opinions, review):
+        draft.notices.append(Notice(f"department:{unit}", "meeting", None, form["held_at"]))
+    draft.event("review.scheduled", review=review.id, meeting=form["number"], held_at=form["held_at"].isoformat())
+
+
+# --- back to the ticket -------------------------------------------------------------------------------------------------
+
+
+def _reply(draft: Draft, review: Review, form: Mapping[str, Any]) -> None:
+    """The enterprise is told what was decided, once the minutes that say so are issued."""
+    if review.replied_at is not None:
+        raise Conflict("The enterprise was told already.", replied_at=review.replied_at.isoformat())
+    if review.meeting_id is not None and review.issued_at is None:
+        raise ActionNotPossible(
+            "The minutes of the meeting are not issued yet; the enterprise is told what they say.",
+            stage=review.state,
+            actions=[],
+            missing=[{"what": "minutes", "meeting": review.meeting_id, "settle": "issue the meeting's minutes"}],
         )
-
-
-def _postpone(draft: Draft, review: Review, form: Mapping[str, Any]) -> None:
-    """Nothing is decided yet: the matter stays on the docket with a new limit. Once only."""
-    if review.decision == "postpone":
-        raise Conflict("This matter was postponed once; now it is decided.", decision=review.decision)
-    review = replace(review, decision="postpone", decision_text=str(form["text"]))
-    draft.put("reviews", review)
-    end_clocks(draft, draft.open_clocks("review_decision"), "postponed")
-    start_clock(draft, "review_decision", anchor=draft.now)
-    draft.event("review.postponed", review=review.id, reason=review.decision_text)
-
-
-def _create_measure(draft: Draft, review: Review, item: Mapping[str, Any], n: int) -> None:
-    today = draft.env.calendar.local_date(draft.now)
-    days = (date.fromisoformat(str(item["due_on"])) - today).days
-    if not 1 <= days <= 730:
-        raise Invalid.field(f"/measures/{n}/due_on", "expected a date from tomorrow on, within two years")
-    draft.check_not_recused(str(item["department"]))
-    task = MeasureTask(
-        id=draft.env.new_id(),
-        ticket_id=draft.ticket.id,
-        review_id=review.id,
-        title=str(item["title"]),
-        department=str(item["department"]),
-        due_on=str(item["due_on"]),
-        mandatory=bool(item.get("mandatory", True)),
-        state="open",
-    )
-    draft.put("measures", task)
-    budget = Budget(Measure.natural_days, days)
-    start_clock(
-        draft, "review_measure", anchor=draft.now, subject_id=task.id, department=task.department, budget=budget
-    )
+    text = str(form.get("text") or review.enterprise_extract or review.decision_text)
+    draft.put("reviews", replace(review, reply=text, replied_at=draft.now, replied_by=draft.env.actor.subject))
+    end_clocks(draft, [c for c in draft.open_clocks("review_reply") if c.subject_id == review.id], "replied")
+    draft.event("review.replied", review=review.id)
 
 
 def _withdraw(draft: Draft, review: Review, form: Mapping[str, Any]) -> None:
@@ -240,90 +343,17 @@ def _withdraw(draft: Draft, review: Review, form: Mapping[str, Any]) -> None:
     draft.put("reviews", review)
     own = [c for name in ("review_screen", "review_decision", "review_opinion") for c in draft.open_clocks(name)]
     end_clocks(draft, own, "withdrawn", cancelled=True)
-    _take(draft, "withdrawn")
+    take(draft, "withdrawn")
     draft.event("review.withdrawn", review=review.id, reason=reason)
-
-
-def _complete_if_done(draft: Draft, review: Review) -> None:
-    tasks = [m for m in draft.ticket.measures if m.review_id == review.id]
-    if any(m.mandatory and m.open for m in tasks):
-        return
-    draft.put("reviews", replace(review, state="completed", completed_at=draft.now))
-    _take(draft, "completed")
-    draft.event("review.completed", review=review.id)
-
-
-def _known(env: Env, codes: Sequence[str], pointer: str) -> None:
-    unknown = [n for n, code in enumerate(codes) if code not in env.departments]
-    if unknown:
-        raise Invalid(
-            "A department is not known.",
-            [FieldError(f"{pointer}/{n}", "expected the code of a department; GET /v1/departments") for n in unknown],
-        )
-
-
-# --- steps of a measure ----------------------------------------------------------------------------------------------
-
-
-def _report(draft: Draft, task: MeasureTask, form: Mapping[str, Any]) -> None:
-    entry = {"at": draft.now.isoformat(), "by": draft.env.actor.subject, "text": str(form["text"])}
-    state = "reported" if task.state == "open" else task.state
-    draft.put("measures", replace(task, state=state, progress=(*task.progress, entry)))
-    draft.event("measure.reported", measure=task.id)
-
-
-def _submit_evidence(draft: Draft, task: MeasureTask, form: Mapping[str, Any]) -> None:
-    draft.put("measures", replace(task, state="evidence", evidence=str(form["evidence"])))
-    draft.event("measure.evidence_submitted", measure=task.id)
-
-
-def _strike_off(draft: Draft, task: MeasureTask, form: Mapping[str, Any]) -> None:
-    waived = bool(form.get("waive"))
-    reason = str(form.get("reason") or "")
-    if waived and not reason:
-        raise Invalid.field("/reason", "expected a reason: a measure is waived only with one")
-    if not waived and task.state != "evidence":
-        raise ActionNotPossible("A measure is struck off on evidence; submit it first, or waive with a reason.",
-                                stage=task.state, actions=["report", "submit_evidence", "reschedule"])  # fmt: skip
-    state = "waived" if waived else "struck_off"
-    actor: Actor = draft.env.actor
-    draft.put(
-        "measures", replace(task, state=state, struck_off_at=draft.now, struck_off_by=actor.subject, reason=reason)
-    )
-    own = [c for c in draft.open_clocks("review_measure") if c.subject_id == task.id]
-    end_clocks(draft, own, state, cancelled=waived)
-    draft.event(f"measure.{state}", measure=task.id, reason=reason)
-    review = next(r for r in draft.ticket.reviews if r.id == task.review_id)
-    if review.state == "decided":
-        _complete_if_done(draft, review)
-
-
-def _reschedule(draft: Draft, task: MeasureTask, form: Mapping[str, Any]) -> None:
-    """Only the convenor's side changes a date; the old clock ends and its breach, if any, stays a fact."""
-    days = (date.fromisoformat(str(form["due_on"])) - draft.env.calendar.local_date(draft.now)).days
-    if not 1 <= days <= 730:
-        raise Invalid.field("/due_on", "expected a date from tomorrow on, within two years")
-    own = [c for c in draft.open_clocks("review_measure") if c.subject_id == task.id]
-    end_clocks(draft, own, "rescheduled", cancelled=True)
-    budget = Budget(Measure.natural_days, days)
-    start_clock(
-        draft, "review_measure", anchor=draft.now, subject_id=task.id, department=task.department, budget=budget
-    )
-    before = task.due_on
-    draft.put("measures", replace(task, due_on=str(form["due_on"])))
-    draft.event("measure.rescheduled", measure=task.id, before=before, after=form["due_on"], reason=form.get("reason"))
 
 
 _STEPS: Mapping[str, Callable[[Draft, Review, Mapping[str, Any]], None]] = {
     "screen": _screen,
+    "supplement": _supplement,
     "request_opinions": _request_opinions,
     "give_opinion": _give_opinion,
-    "decide": _decide,
+    "pass_gate": _pass_gate,
+    "schedule": _schedule,
+    "reply": _reply,
     "withdraw": _withdraw,
-}
-_MEASURE_STEPS: Mapping[str, Callable[[Draft, MeasureTask, Mapping[str, Any]], None]] = {
-    "report": _report,
-    "submit_evidence": _submit_evidence,
-    "strike_off": _strike_off,
-    "reschedule": _reschedule,
 }

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
-from service.core import joining, recounting, review
+from service.core import joining, measures, recounting, review
 from service.core.calendar import Calendar
 from service.core.definitions import ActionDef, Workflow
 from service.core.draft import Env, RouteTo
@@ -51,7 +51,7 @@ REASONS: Mapping[str, Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing that somebody did. `kind`: act, approval, propose, review, measure, merge, split or recount."""
+    """One thing that somebody did. `kind`: act, approval, propose, review, issue, measure, merge, split or recount."""
 
     kind: str
     at: datetime
@@ -382,15 +382,21 @@ class _Living:
         elif step.kind == "propose":
             self._take(lambda: review.propose(ticket, form, env), "review")
         elif step.kind == "review":
-            docket = ticket.open_review()
+            answered = ticket.reviews[-1] if ticket.reviews and step.name == "reply" else None
+            docket = ticket.open_review() or answered
             if docket is None:
                 raise _Refused("review", "there is no open review")
             self._take(lambda: review.act(ticket, docket.id, step.name, form, env), "review")
+        elif step.kind == "issue":
+            decided = [r for r in ticket.reviews if r.state in {"decided", "completed"}]
+            if not decided:
+                raise _Refused("review", "nothing is decided")
+            self._take(lambda: review.issued(ticket, decided[-1].id, step.name, env), "review")
         elif step.kind == "measure":
             if form["n"] >= len(ticket.measures):
                 raise _Refused("review", "there is no such measure")
             task = ticket.measures[form["n"]]
-            self._take(lambda: review.act_on_measure(ticket, task.id, step.name, form["form"], env), "review")
+            self._take(lambda: measures.act(ticket, task.id, step.name, form["form"], env), "review")
         elif step.kind == "merge":
             self._allowed(step.name)
             survivor = evolve(ticket, id="survivor", phase=Phase.HANDLING, clocks=())

@@ -34,6 +34,12 @@ REVEALS = """
     SELECT ticket_id, actor ->> 'subject' AS subject, coalesce(data ->> 'reason', '') AS reason
     FROM audit WHERE ticket_id = ANY($1::uuid[]) AND action = 'contact.revealed'
 """
+AGENDA = """
+    -- these tickets' matters on the agendas of meetings, by the ticket and by the review: one that names another is found
+    SELECT r.ticket_id AS owner, i.meeting_id, i.review_id, i.state, i.decision, i.decided_at, m.state AS meeting_state
+    FROM reviews r JOIN agenda_items i ON i.review_id = r.id JOIN meetings m ON m.id = i.meeting_id
+    WHERE r.ticket_id = ANY($1::uuid[])
+"""
 PUMP = """
     -- whether a pump is at work: one that was heard of lately and is not held back by its clock gate. Where no pump has
     -- ever written itself down nothing is known, and overdue timers count
@@ -124,3 +130,29 @@ async def constraints(tx: Tx) -> tuple[set[tuple[str, ...]], set[tuple[str, str]
     unique = {(r["table_name"], *r["columns"]) for r in await tx.rows(UNIQUE)}
     triggers = {(r["table_name"], r["name"]) for r in await tx.rows(TRIGGERS)}
     return unique, triggers, {r["table_name"] for r in await tx.rows(FORCED)}
+
+
+BESIDE = """
+    -- acts of supervision and exemptions whose history does not tell of them as they stand, and events of none
+    WITH told AS (
+        SELECT e.ticket_id, e.type, coalesce(e.data ->> 'supervision', e.data ->> 'exemption') AS subject FROM events e
+        WHERE split_part(e.type, '.', 1) IN ('supervision', 'exemption')),
+    due AS (
+        SELECT s.ticket_id, s.id::text AS subject, unnest(ARRAY['supervision.issued',
+               CASE WHEN s.answered_at IS NOT NULL THEN 'supervision.answered' END,
+               CASE WHEN s.state = 'lifted' THEN 'supervision.lifted' END]) AS type FROM supervisions s
+        UNION ALL
+        SELECT x.ticket_id, x.id::text, unnest(ARRAY[
+               -- a third party's decision on a dispute leaves a rating out without anybody asking for it
+               CASE WHEN x.decided_at IS DISTINCT FROM x.requested_at THEN 'exemption.requested' END,
+               CASE WHEN x.decided_at <> x.requested_at THEN CASE x.state WHEN 'denied' THEN 'exemption.denied'
+                                                                     ELSE 'exemption.approved' END END,
+               CASE WHEN x.state = 'revoked' THEN 'exemption.revoked' END]) FROM exemptions x)
+    SELECT t.number, coalesce(d.type, e.type) AS type, e.type IS NULL AS untold
+    FROM (SELECT * FROM due WHERE type IS NOT NULL) d
+    FULL JOIN told e ON e.ticket_id = d.ticket_id AND e.subject = d.subject AND e.type = d.type
+    JOIN tickets t ON t.id = coalesce(d.ticket_id, e.ticket_id)
+    WHERE d.type IS NULL OR e.type IS NULL
+    ORDER BY 1, 2
+"""
+HOW_MANY_BESIDE = "SELECT (SELECT count(*) FROM supervisions) + (SELECT count(*) FROM exemptions)"

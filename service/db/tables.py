@@ -43,6 +43,13 @@ ASIDE = "next_fire_at IS NOT NULL AND (attempts > 0 OR crashes > 0)"
 """A timer that failed, or over which a worker died."""
 
 
+DOCKET = (
+    "name IN ('review_screen', 'review_opinion', 'review_decision', 'review_minutes', 'review_reply', 'review_measure')"
+    " AND state IN ('running', 'breached_running')"
+)
+"""What is due next on the docket: the board reads it for every open matter."""
+
+
 def _pk() -> Any:
     return Field(sa_column=Column(UUID(as_uuid=False), primary_key=True))
 
@@ -212,12 +219,12 @@ class Client(SQLModel, table=True):
 
 
 class Definition(SQLModel, table=True):
-    """One immutable version of a workflow, calendar, routing catalogue, matter tree, department list or scorecard."""
+    """One immutable version of a workflow, a calendar, the routing catalogue or another of the city's own rules."""
 
     __tablename__ = "definitions"
     __table_args__ = (
-        _one_of("kind", "workflow", "calendar", "routing", "matters", "departments", "desk", "scorecard"),
-    )
+        _one_of("kind", "workflow", "calendar", "routing", "matters", "departments", "desk", "scorecard", "docket"),
+    )  # fmt: skip
     kind: str = Field(sa_column=Column(Text, primary_key=True))
     key: str = Field(sa_column=Column(Text, primary_key=True))
     version: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
@@ -422,6 +429,7 @@ class ClockRow(SQLModel, table=True):
         Index("ix_clocks_aside", "next_fire_at", postgresql_where=text(ASIDE)),
         Index("ix_clocks_dead", "dead_at", postgresql_where=text("dead_at IS NOT NULL")),
         Index("ix_clocks_breached", "breached_at", "id", postgresql_where=text("breached_at IS NOT NULL")),
+        Index("ix_clocks_docket", "ticket_id", "due_at", postgresql_where=text(DOCKET)),
         Index("ix_clocks_provisional", "due_at", postgresql_where=text("provisional")),
         Index(None, "name", "due_at"),
         Index(None, "assignment_id"),
@@ -534,6 +542,29 @@ class ReviewRow(SQLModel, table=True):
     decided_by: str | None = _text(nullable=True)
     decided_at: datetime | None = _time(nullable=True)
     completed_at: datetime | None = _time(nullable=True)
+    asked: str = _text(default="")
+    tried: str = _text(default="")
+    options: list[str] = _texts()
+    signed_by: str = _text(default="")
+    history: dict[str, Any] = _json()
+    returns: int = _int(0, small=True)
+    returned_at: datetime | None = _time(nullable=True)
+    supplemented_at: datetime | None = _time(nullable=True)
+    study_id: str | None = _id(nullable=True)
+    meeting_id: str | None = _id(nullable=True)
+    major: bool = _bool()
+    confidentiality: str = _text(default="internal")
+    gates: dict[str, Any] = _json()
+    conditions: str = _text(default="")
+    votes: dict[str, Any] = _json()
+    dissents: list[dict[str, Any]] = _json("[]")
+    recused: list[dict[str, Any]] = _json("[]")
+    postponed_to: str | None = _text(nullable=True)
+    referred_to: str | None = _text(nullable=True)
+    issued_at: datetime | None = _time(nullable=True)
+    reply: str = _text(default="")
+    replied_at: datetime | None = _time(nullable=True)
+    replied_by: str | None = _text(nullable=True)
 
 
 class OpinionRow(SQLModel, table=True):
@@ -577,6 +608,249 @@ class MeasureRow(SQLModel, table=True):
     struck_off_at: datetime | None = _time(nullable=True)
     struck_off_by: str | None = _text(nullable=True)
     reason: str = _text(default="")
+    co_units: list[str] = _texts()
+    deliverable: str = _text(default="")
+    evidence_type: str = _text(default="")
+    resource: str | None = _text(nullable=True)
+    quantity: str = _text(default="")
+    favour: str | None = _text(nullable=True)
+    created_at: datetime | None = _time(nullable=True)
+    enterprise_opinion: dict[str, Any] = _json()
+
+
+class StudyRow(SQLModel, table=True):
+    """A thematic study (专题研究): one theme, many tickets."""
+
+    __tablename__ = "studies"
+    __table_args__ = (_one_of("state", "open", "closed"), Index(None, "matter"))
+    id: str = _pk()
+    number: str = Field(sa_column=Column(Text, nullable=False, unique=True))
+    theme: str = _text()
+    matter: str | None = _text(nullable=True)
+    reason: str = _text(default="")
+    state: str = _text()
+    opened_by: str = _text()
+    opened_at: datetime = _time()
+    closed_at: datetime | None = _time(nullable=True)
+    closing: str = _text(default="")
+
+
+class MeetingRow(SQLModel, table=True):
+    """One sitting at which matters are decided. Its own row lock is taken before those of the tickets on its agenda.
+
+    `departments`: the units that are invited; they see it.
+    """
+
+    __tablename__ = "meetings"
+    __table_args__ = (
+        _one_of("state", "planned", "held", "cancelled"),
+        CheckConstraint("tier BETWEEN 1 AND 3", name="tier"),
+        Index("ix_meetings_held_at", "held_at", "id"),
+    )
+    id: str = _pk()
+    number: str = Field(sa_column=Column(Text, nullable=False, unique=True))
+    tier: int = _int(small=True)
+    title: str = _text()
+    place: str = _text(default="")
+    state: str = _text()
+    departments: list[str] = _texts()
+    held_at: datetime = _time()
+    agenda_closes_at: datetime = _time()
+    extra_reason: str = _text(default="")
+    ended_at: datetime | None = _time(nullable=True)
+    adjournments: list[dict[str, Any]] = _json("[]")
+    created_by: str = _text()
+    created_at: datetime = _time()
+    updated_at: datetime = _time()
+    version: int = _int(1)
+
+
+class AttendeeRow(SQLModel, table=True):
+    """Somebody who is invited to a meeting. A unit sees and acknowledges its own; `recused`: the agenda items."""
+
+    __tablename__ = "attendees"
+    __table_args__ = (
+        _one_of("role", "chair", "recorder", "member", "observer", "enterprise"),
+        _one_of("state", "invited", "notified", "acknowledged", "present", "absent"),
+        Index(None, "meeting_id"),
+        Index(None, "department"),
+        Index(
+            "uq_attendees_chair",
+            "meeting_id",
+            unique=True,
+            postgresql_where=text("role = 'chair'"),
+        ),
+    )
+    id: str = _pk()
+    meeting_id: str = _id(references="meetings.id")
+    department: str | None = _text(nullable=True)
+    name: str = _text(default="")
+    title: str = _text(default="")
+    subject: str | None = _text(nullable=True)
+    role: str = _text()
+    state: str = _text()
+    substitute: str = _text(default="")
+    reason: str = _text(default="")
+    notified_at: datetime | None = _time(nullable=True)
+    acknowledged_at: datetime | None = _time(nullable=True)
+    acknowledged_by: str | None = _text(nullable=True)
+    attended_at: datetime | None = _time(nullable=True)
+    recused: list[dict[str, Any]] = _json("[]")
+
+
+class AgendaItemRow(SQLModel, table=True):
+    """A matter on a meeting's agenda, and what that meeting decided on it."""
+
+    __tablename__ = "agenda_items"
+    __table_args__ = (
+        _one_of("state", "listed", "decided", "postponed", "referred", "withdrawn"),
+        UniqueConstraint("meeting_id", "review_id"),
+        Index(None, "ticket_id"),
+        Index(None, "review_id"),
+    )
+    id: str = _pk()
+    meeting_id: str = _id(references="meetings.id")
+    ticket_id: str = _id(references="tickets.id")
+    review_id: str = _id(references="reviews.id")
+    position: int = _int(small=True)
+    state: str = _text()
+    added_at: datetime = _time()
+    added_by: str = _text()
+    late_ground: str = _text(default="")
+    papers: list[dict[str, Any]] = _json("[]")
+    heard: dict[str, Any] = _json()
+    decision: str | None = _text(nullable=True)
+    text: str = _text(default="")
+    conditions: str = _text(default="")
+    votes: dict[str, Any] = _json()
+    dissents: list[dict[str, Any]] = _json("[]")
+    recused: list[dict[str, Any]] = _json("[]")
+    postponed_to: str | None = _text(nullable=True)
+    referred_to: str | None = _text(nullable=True)
+    measures: list[str] = _texts()
+    decided_by: str | None = _text(nullable=True)
+    decided_at: datetime | None = _time(nullable=True)
+
+
+class MinutesRow(SQLModel, table=True):
+    """One document about a meeting: its minutes, or a correction of them (`corrects`). What it says is in its versions.
+
+    `sha256` is the hash of its last version. From `signed` on only the issue changes it, and then nothing (a trigger).
+    `departments`: the units it is sent to.
+    """
+
+    __tablename__ = "minutes"
+    __table_args__ = (
+        _one_of("state", "draft", "checked", "signed", "issued"),
+        CheckConstraint("(state = 'issued') = (number IS NOT NULL)", name="numbered"),
+        UniqueConstraint("series", "year", "serial"),
+        Index(None, "meeting_id"),
+        Index("uq_minutes_unfinished", "meeting_id", unique=True, postgresql_where=text("state <> 'issued'")),
+    )
+    id: str = _pk()
+    meeting_id: str = _id(references="meetings.id")
+    state: str = _text()
+    corrects: str | None = _id(nullable=True, references="minutes.id")
+    series: str = _text()
+    year: int | None = _int(small=True, nullable=True)
+    serial: int | None = _int(nullable=True)
+    number: str | None = _text(nullable=True)
+    departments: list[str] = _texts()
+    version: int = _int()
+    sha256: str = _text()
+    created_at: datetime = _time()
+    updated_at: datetime = _time()
+    signed_at: datetime | None = _time(nullable=True)
+    issued_at: datetime | None = _time(nullable=True)
+
+
+class MinutesVersionRow(SQLModel, table=True):
+    """What a step wrote. Append-only; each holds the hash of the one before."""
+
+    __tablename__ = "minutes_versions"
+    __table_args__ = (_one_of("step", "draft", "check", "sign", "issue"),)
+    minutes_id: str = Field(sa_column=Column(UUID(as_uuid=False), ForeignKey("minutes.id"), primary_key=True))
+    version: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    step: str = _text()
+    body: dict[str, Any] = _json()
+    by: dict[str, Any] = _json()
+    at: datetime = _time()
+    prev: str = _text()
+    sha256: str = _text()
+
+
+class MinutesSeriesRow(SQLModel, table=True):
+    """The last number of a series in a year, and the hash of the document that has it: the lock that keeps out gaps."""
+
+    __tablename__ = "minutes_series"
+    series: str = Field(sa_column=Column(Text, primary_key=True))
+    year: int = Field(sa_column=Column(SmallInteger, primary_key=True, autoincrement=False))
+    last: int = _int(0)
+    sha256: str = _text(default="")
+
+
+class PrecedentRow(SQLModel, table=True):
+    """A decision that was issued, to be found again. It decides nothing by itself."""
+
+    __tablename__ = "precedents"
+    __table_args__ = (
+        _one_of("state", "valid", "withdrawn", "superseded"),
+        UniqueConstraint("minutes_id", "review_id"),
+        Index(None, "review_id"),
+        Index(None, "ticket_id"),
+        Index("ix_precedents_matter", "matter", "id"),
+        Index("ix_precedents_newest", "issued_on", "id"),
+    )
+    id: str = _pk()
+    minutes_id: str = _id(references="minutes.id")
+    review_id: str = _id(references="reviews.id")
+    ticket_id: str = _id(references="tickets.id")
+    number: str = _text()
+    kind: str = _text()
+    matter: str | None = _text(nullable=True)
+    subject: str = _text()
+    asked: str = _text(default="")
+    decision: str = _text()
+    text: str = _text()
+    conditions: str = _text(default="")
+    legal_grounds: list[str] = _texts()
+    departments: list[str] = _texts()
+    issued_on: str = _text()
+    valid_until: str | None = _text(nullable=True)
+    state: str = _text(default="valid")
+    reason: str = _text(default="")
+    changed_by: str | None = _text(nullable=True)
+    changed_at: datetime | None = _time(nullable=True)
+
+
+class PrecedentGramRow(SQLModel, table=True):
+    """Which precedents have a pair of characters, and how often: the index of the search."""
+
+    __tablename__ = "precedent_grams"
+    gram: str = Field(sa_column=Column(Text, primary_key=True))
+    precedent_id: str = Field(sa_column=Column(UUID(as_uuid=False), ForeignKey("precedents.id"), primary_key=True))
+
+
+class PrecedentProposalRow(SQLModel, table=True):
+    """A change of a rule or of the dispatch catalogue that a precedent suggests; somebody else decides."""
+
+    __tablename__ = "precedent_proposals"
+    __table_args__ = (
+        _one_of("kind", "rule", "catalogue"),
+        _one_of("state", "open", "accepted", "refused"),
+        Index(None, "precedent_id"),
+    )
+    id: str = _pk()
+    precedent_id: str = _id(references="precedents.id")
+    kind: str = _text()
+    target: str = _text()
+    text: str = _text()
+    state: str = _text(default="open")
+    proposed_by: str = _text()
+    proposed_at: datetime = _time()
+    decided_by: str | None = _text(nullable=True)
+    decided_at: datetime | None = _time(nullable=True)
+    decision_reason: str = _text(default="")
 
 
 class EventRow(SQLModel, table=True):
@@ -792,6 +1066,84 @@ class RoutingProposalRow(SQLModel, table=True):
     published_version: int | None = _int(nullable=True)
 
 
+class ExemptionRow(SQLModel, table=True):
+    """免考: a ticket, or one rating of it, is left out of the assessment by somebody's decision and until a day."""
+
+    __tablename__ = "exemptions"
+    __table_args__ = (
+        _one_of("scope", "ticket", "rating"),
+        _one_of("state", "pending", "approved", "denied", "revoked"),
+        Index(None, "ticket_id"),
+        Index("ix_exemptions_listed", "requested_at", "id"),
+    )
+    id: str = _pk()
+    ticket_id: str = _id(references="tickets.id")
+    scope: str = _text()
+    round: int | None = _int(small=True, nullable=True)
+    code: str = _text()
+    reason: str = _text()
+    evidence: str = _text(default="")
+    department: str | None = _text(nullable=True)
+    state: str = _text(default="pending")
+    requested_by: str = _text()
+    requested_at: datetime = _time()
+    expires_at: datetime = _time()
+    decided_by: str | None = _text(nullable=True)
+    decided_at: datetime | None = _time(nullable=True)
+    decision_reason: str = _text(default="")
+    revoked_by: str | None = _text(nullable=True)
+    revoked_at: datetime | None = _time(nullable=True)
+
+
+class SupervisionRow(SQLModel, table=True):
+    """督查: one act of supervision on a ticket, from the urge to the report upward, and the unit's answer to it."""
+
+    __tablename__ = "supervisions"
+    __table_args__ = (
+        _one_of("kind", "urge", "slip", "listed", "summons", "report_upward", "sweep"),
+        _one_of("state", "open", "answered", "lifted"),
+        UniqueConstraint("ticket_id", "number"),
+        Index("ix_supervisions_listed", "issued_at", "id"),
+    )
+    id: str = _pk()
+    ticket_id: str = _id(references="tickets.id")
+    number: str = _text()
+    kind: str = _text()
+    ground: str = _text()
+    reason: str = _text()
+    department: str | None = _text(nullable=True)
+    addressee: str = _text(default="")
+    state: str = _text(default="open")
+    issued_by: str = _text()
+    issued_at: datetime = _time()
+    answer_by: datetime | None = _time(nullable=True)
+    answer: str = _text(default="")
+    answered_by: str | None = _text(nullable=True)
+    answered_at: datetime | None = _time(nullable=True)
+    lifted_by: str | None = _text(nullable=True)
+    lifted_at: datetime | None = _time(nullable=True)
+    lift_reason: str = _text(default="")
+
+
+class DelegationRow(SQLModel, table=True):
+    """Somebody decides in another's place for a time: the deputy of an approver who is absent."""
+
+    __tablename__ = "delegations"
+    __table_args__ = (Index(None, "deputy"), Index(None, "delegator"))
+    id: str = _pk()
+    delegator: str = _text()
+    deputy: str = _text()
+    role: str = _text()
+    departments: list[str] = _texts()
+    starts_at: datetime = _time()
+    ends_at: datetime = _time()
+    reason: str = _text()
+    made_by: str = _text()
+    made_at: datetime = _time()
+    revoked_by: str | None = _text(nullable=True)
+    revoked_at: datetime | None = _time(nullable=True)
+
+
 class OpenTicket(SQLModel, table=True):
     """What the queue reads of an open ticket, narrow: a hundred thousand of them are looked through in a blink.
 
@@ -909,84 +1261,6 @@ class ProgressLink(SQLModel, table=True):
     revoked_at: datetime | None = _time(nullable=True)
 
 
-class ExemptionRow(SQLModel, table=True):
-    """免考: a ticket, or one rating of it, is left out of the assessment by somebody's decision and until a day."""
-
-    __tablename__ = "exemptions"
-    __table_args__ = (
-        _one_of("scope", "ticket", "rating"),
-        _one_of("state", "pending", "approved", "denied", "revoked"),
-        Index(None, "ticket_id"),
-        Index("ix_exemptions_listed", "requested_at", "id"),
-    )
-    id: str = _pk()
-    ticket_id: str = _id(references="tickets.id")
-    scope: str = _text()
-    round: int | None = _int(small=True, nullable=True)
-    code: str = _text()
-    reason: str = _text()
-    evidence: str = _text(default="")
-    department: str | None = _text(nullable=True)
-    state: str = _text(default="pending")
-    requested_by: str = _text()
-    requested_at: datetime = _time()
-    expires_at: datetime = _time()
-    decided_by: str | None = _text(nullable=True)
-    decided_at: datetime | None = _time(nullable=True)
-    decision_reason: str = _text(default="")
-    revoked_by: str | None = _text(nullable=True)
-    revoked_at: datetime | None = _time(nullable=True)
-
-
-class SupervisionRow(SQLModel, table=True):
-    """督查: one act of supervision on a ticket, from the urge to the report upward, and the unit's answer to it."""
-
-    __tablename__ = "supervisions"
-    __table_args__ = (
-        _one_of("kind", "urge", "slip", "listed", "summons", "report_upward", "sweep"),
-        _one_of("state", "open", "answered", "lifted"),
-        UniqueConstraint("ticket_id", "number"),
-        Index("ix_supervisions_listed", "issued_at", "id"),
-    )
-    id: str = _pk()
-    ticket_id: str = _id(references="tickets.id")
-    number: str = _text()
-    kind: str = _text()
-    ground: str = _text()
-    reason: str = _text()
-    department: str | None = _text(nullable=True)
-    addressee: str = _text(default="")
-    state: str = _text(default="open")
-    issued_by: str = _text()
-    issued_at: datetime = _time()
-    answer_by: datetime | None = _time(nullable=True)
-    answer: str = _text(default="")
-    answered_by: str | None = _text(nullable=True)
-    answered_at: datetime | None = _time(nullable=True)
-    lifted_by: str | None = _text(nullable=True)
-    lifted_at: datetime | None = _time(nullable=True)
-    lift_reason: str = _text(default="")
-
-
-class DelegationRow(SQLModel, table=True):
-    """Somebody decides in another's place for a time: the deputy of an approver who is absent."""
-
-    __tablename__ = "delegations"
-    __table_args__ = (Index(None, "deputy"), Index(None, "delegator"))
-    id: str = _pk()
-    delegator: str = _text()
-    deputy: str = _text()
-    role: str = _text()
-    departments: list[str] = _texts()
-    starts_at: datetime = _time()
-    ends_at: datetime = _time()
-    reason: str = _text()
-    made_by: str = _text()
-    made_at: datetime = _time()
-    revoked_by: str | None = _text(nullable=True)
-    revoked_at: datetime | None = _time(nullable=True)
-
-
 class IdempotencyRow(SQLModel, table=True):
     """First answers by key. The stored answer is encrypted: it holds what the client may see of a ticket."""
 
@@ -1050,7 +1324,7 @@ class SandboxClock(SQLModel, table=True):
 TICKET_TABLES = (
     "tickets", "assignments", "rounds", "clocks", "firings", "approvals", "reviews", "opinions", "measures", "events",
     "outbox", "notices", "workflow_migration_tickets", "routing_proposals", "open_tickets", "ticket_texts",
-    "attachments", "progress_links", "exemptions", "supervisions",
+    "attachments", "progress_links", "exemptions", "supervisions", "agenda_items", "precedents",
     "source_versions", "ticket_enterprises", "quarantine",
 )  # fmt: skip
 """Tables that hold tickets' data. Each has row-level security forced (the policies stand in the migration that makes

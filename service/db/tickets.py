@@ -121,7 +121,12 @@ def _stored(row: Any) -> Stored:
 
 _TIMES = {cls: tuple(f.name for f in fields(cls) if "datetime" in str(f.type)) for cls, _ in CHILDREN.values()}
 _NAMES = {cls: tuple(f.name for f in fields(cls)) for cls, _ in CHILDREN.values()}
-_TUPLES = {Clock: ("fired", "changes"), Approval: ("decisions",), Review: ("grounds",), MeasureTask: ("progress",)}
+_TUPLES = {
+    Clock: ("fired", "changes"),
+    Approval: ("decisions",),
+    Review: ("grounds", "options", "dissents", "recused"),
+    MeasureTask: ("progress", "co_units"),
+}
 
 
 def _children(cls: type[Any], aggregated: str | None) -> tuple[Any, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from service.demo import handlers
@@ -24,9 +24,11 @@ async def sit(city: City) -> None:
             await _STEPS[review["state"]](city, case, review)
 
 
-async def _on_docket(city: City, review: Mapping[str, Any], action: str, form: Mapping[str, Any]) -> Any:
+async def _on_docket(
+    city: City, review: Mapping[str, Any], action: str, form: Mapping[str, Any], about: str = ""
+) -> Any:
     path = f"/v1/reviews/{review['id']}/actions/{action}"
-    done, told = await city.api.act("reviewer", path, form, f"{city.run_id}-{city.step}-{review['id']}-{action}")
+    done, told = await city.api.act("reviewer", path, form, f"{city.run_id}-{city.step}-{review['id']}-{action}{about}")
     if done:
         city.reviews[review["id"]] = told["state"]
     return told if done else None
@@ -43,7 +45,7 @@ async def _screen(city: City, case: Case, review: Mapping[str, Any]) -> None:
         if await _on_docket(city, review, "screen", {"decision": "refuse", "reason": reason}) and not replied:
             handlers.wake(city, case)
         return
-    form = {"decision": "accept", "tier": city.between(1, 3, case.key, "tier"), "reason": "列入议题"}
+    form = {"decision": "accept", "tier": 1, "reason": "列入议题"}
     if await _on_docket(city, review, "screen", form) is None:
         return
     case.plan += 1
@@ -59,9 +61,8 @@ async def _screen(city: City, case: Case, review: Mapping[str, Any]) -> None:
 
 
 async def _decide(city: City, case: Case, review: Mapping[str, Any]) -> None:
-    waited = city.at(city.step) - datetime.fromisoformat(review["screened_at"])
-    if waited < timedelta(days=3):
-        return
+    if any(opinion["state"] == "waiting" for opinion in review["opinions"]):
+        return  # decided in writing: once all have answered, or their limit has passed in silence
     today, units = city.days[city.step // DAY], [o["department"] for o in review["opinions"]]
     measures = [
         {
@@ -72,6 +73,9 @@ async def _decide(city: City, case: Case, review: Mapping[str, Any]) -> None:
         }
         for n, title in enumerate(MEASURES[: city.between(1, 3, case.key, "measures")])
     ]
+    for gate in ("competence", "confidentiality", "recusal"):
+        passed = {"gate": gate, "ground": "经审查无异议"}
+        await _on_docket(city, review, "pass_gate", passed, gate)
     form = {"decision": "approve", "text": "同意按以下事项办理，由主办单位牵头落实。", "measures": measures}
     told = await _on_docket(city, review, "decide", form)
     for n, measure in enumerate(told["measures"] if told else ()):
@@ -87,7 +91,12 @@ async def _strike_off(city: City, case: Case, review: Mapping[str, Any]) -> None
     for measure in review["measures"]:
         if measure["state"] == "evidence":
             path = f"/v1/measures/{measure['id']}/actions/strike_off"
-            await city.api.act("reviewer", path, {"reason": "已核实"}, f"{city.run_id}-{measure['id']}-off")
+            await city.api.act(
+                "reviewer",
+                path,
+                {"enterprise_opinion": "satisfied", "reason": "已核实"},
+                f"{city.run_id}-{measure['id']}-off",
+            )
 
 
 _STEPS: Mapping[str, Callable[[City, Case, Mapping[str, Any]], Awaitable[None]]] = {

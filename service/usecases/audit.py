@@ -1,4 +1,4 @@
-"""Does every ticket's history still hold together? Recomputes each hash and compares with the ticket's head."""
+"""Do every ticket's history and all minutes still hold together? Recomputes each hash and compares with the head."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from service.core import history
 from service.core.model import SYSTEM
 from service.db import audit
+from service.usecases import minutes_check
 from service.usecases.house import House
 
 PAGE = 500
@@ -17,11 +18,12 @@ PAGE = 500
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`broken`: (ticket number, first bad sequence number) of each damaged history."""
+    """`broken`: (ticket number, first bad sequence number) of each damaged history. `minutes`: what was altered of those."""
 
     tickets: int
     events: int
     broken: tuple[tuple[str, int], ...]
+    minutes: minutes_check.Verdict
 
 
 async def verify(house: House, progress: Callable[[int], None] = lambda _: None) -> Verdict:
@@ -34,7 +36,7 @@ async def verify(house: House, progress: Callable[[int], None] = lambda _: None)
             heads = await audit.heads(tx, after, PAGE)
             rows = await audit.chain(tx, [h["id"] for h in heads])
         if not heads:
-            return Verdict(tickets, events, tuple(broken))
+            return Verdict(tickets, events, tuple(broken), await minutes_check.verify(house))
         chains: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
         for row in rows:
             chains[row["ticket_id"]].append(hashed(row))

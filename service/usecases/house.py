@@ -16,6 +16,7 @@ from service.core import confidence
 from service.core.calendar import Calendar
 from service.core.definitions import ClockDef, Workflow, compile_workflow
 from service.core.desk import Desk, parse_desk
+from service.core.docket import Docket, parse_docket
 from service.core.draft import Env
 from service.core.errors import NotFound
 from service.core.model import SYSTEM, Actor, Clock, Ticket
@@ -84,6 +85,8 @@ class Catalog:
     matter_codes: frozenset[str]
     overlay: Overlay = field(default_factory=Overlay)
     desk: Desk = field(default_factory=Desk)
+    docket: Docket | None = None
+    """The docket's rules; None until they are published."""
 
     def meaning(self, system: str, field: str, code: str | None) -> str | None:
         """What a code of a source was found to mean in our lists; itself where nothing was found."""
@@ -135,6 +138,13 @@ class House:
     def missing_years(self, now: datetime) -> dict[str, int]:
         """Calendar -> the year whose notice is missing and by now is an alarm."""
         return self.rules.policies.missing_years(now.astimezone(self.zone).date())
+
+    @property
+    def docket(self) -> Docket:
+        """The rules of one matter, one discussion."""
+        if self.rules.docket is None:
+            raise NotFound("The docket's rules are not published yet; run `python3 -m service migrate`.")
+        return self.rules.docket
 
     async def refresh(self) -> None:
         """Load what was published since; called at start and every few seconds by the processes that run on."""
@@ -212,6 +222,7 @@ class House:
             calendars=self._calendars,
             matters=rules.matter_codes,
             policies=rules.policies,
+            docket=rules.docket,
         )
 
 
@@ -261,6 +272,7 @@ def compile_catalog(
         matter_codes=frozenset(matters),
         overlay=overlay,
         desk=parse_desk(by_kind["desk"]["city"][1]) if "desk" in by_kind else Desk(),
+        docket=parse_docket(by_kind["docket"]["city"][1]) if "docket" in by_kind else None,
     )
 
 

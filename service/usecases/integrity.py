@@ -9,6 +9,9 @@ Asked of the database as a whole:
           encrypted). The reverse, one ticket for a source's reference, is a unique key: `schema`
   texts   each ticket has its text, seen by whoever sees the ticket: else a search would miss it, or tell of it
   queue   the queue holds each open ticket as it is, and no other
+  beside  each act of supervision and each exemption is told by the history as it stands, and none is told that is not there
+  M1      minutes: each version has the hash of what it says and follows the one before; numbers of a series have no gap;
+          the hash in the tickets' histories is the one that is stored
   schema  unique keys, append-only triggers and forced row security are there and switched on: what makes two firings of
           a rung, two tickets of a reference, an altered event or an altered version impossible
 """
@@ -29,6 +32,7 @@ from service.db import integrity as stored
 from service.db import tickets
 from service.db.session import Tx
 from service.db.tickets import Stored
+from service.usecases import minutes_check
 from service.usecases.house import House
 
 PAGE = 100
@@ -44,11 +48,14 @@ UNIQUE_KEYS: tuple[tuple[str, ...], ...] = (
     ("events", "ticket_id", "seq"),
     ("idempotency", "client", "route", "key"),
     ("cron_slots", "name", "slot"),
+    ("minutes", "series", "year", "serial"),
 )
-APPEND_ONLY = ("events", "firings", "audit")
+APPEND_ONLY = ("events", "firings", "audit", "minutes_versions")
 FORCED = ("tickets", "assignments", "clocks", "firings", "events", "outbox", "notices", "idempotency", "audit",
-          "source_versions", "ticket_enterprises", "quarantine",
-          "workflow_migration_tickets", "open_tickets", "ticket_texts", "attachments", "progress_links")  # fmt: skip
+          "workflow_migration_tickets", "exemptions", "supervisions", "delegations", "open_tickets",
+          "ticket_texts", "attachments", "progress_links", "reviews", "opinions", "measures", "agenda_items", "meetings",
+          "attendees", "studies", "minutes", "minutes_versions", "precedents", "source_versions", "ticket_enterprises",
+          "quarantine")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +158,8 @@ async def check(house: House, progress: Callable[[int], None] = lambda _: None) 
         await _answers(house, subjects),
         await _texts(house, seen, last),
         await _queue(house, seen, last),
+        await _beside(house),
+        await _minutes(house),
         await _schema(house),
     ]
     return Report(seen, clocks, aside, dead, at_work, tuple(findings), missing)
@@ -171,6 +180,7 @@ async def _read(house: House, tx: Tx, ids: list[str]) -> _Page:
     firings = _by(await tx.rows(stored.FIRINGS, ids), "owner")
     told = _by(await tx.rows(stored.TOLD, ids), "ticket_id")
     reveals = _by(await tx.rows(stored.REVEALS, ids), "ticket_id")
+    agenda = _by(await tx.rows(stored.AGENDA, ids), "owner")
     aside = await tx.rows(stored.ASIDE, ids)
     failed = frozenset(r["id"] for r in aside)
     await _load_versions(house, tx, [e for of in events.values() for e in of if e["type"] in REBOUND_TICKET])
@@ -185,6 +195,7 @@ async def _read(house: House, tx: Tx, ids: list[str]) -> _Page:
             told=[event_id for row in told[ticket_id] for event_id in row["events"]],
             reveals=[(r["subject"], r["reason"]) for r in reveals[ticket_id]],
             pump_at_work=at_work,
+            agenda=agenda[ticket_id],
             flows=house.workflows,
         )
         for ticket_id, found in _in_order(loaded, ids)
@@ -262,6 +273,22 @@ async def _queue(house: House, looked: int, last: str) -> Finding:
     return Finding("queue", "待办与工单一致", "the queue shows each open ticket as it is", looked, len(wrong), told)
 
 
+async def _beside(house: House) -> Finding:
+    async with house.db.transaction(SYSTEM, readonly=True, snapshot=True) as tx:
+        looked, wrong = await tx.value(stored.HOW_MANY_BESIDE), await tx.rows(stored.BESIDE)
+    told = tuple(
+        (r["number"], f"no event {r['type']}" if r["untold"] else f"{r['type']} of nothing") for r in wrong[:FIRST]
+    )
+    return Finding("beside", "督查与免考均有记录", "supervision and exemptions are told", looked, len(wrong), told)
+
+
+async def _minutes(house: House) -> Finding:
+    found = await minutes_check.verify(house)
+    looked = found.documents + found.series
+    zh, en = "会议纪要未被改动、编号连续", "minutes are as they were written, their numbers without gaps"
+    return Finding("M1", zh, en, looked, len(found.broken), found.broken[:FIRST])
+
+
 async def _schema(house: House) -> Finding:
     async with house.db.transaction(SYSTEM, readonly=True, snapshot=True) as tx:
         unique, triggers, forced = await stored.constraints(tx)
@@ -271,9 +298,10 @@ async def _schema(house: House) -> Finding:
     for table in APPEND_ONLY:
         for name in ("append_only", "append_only_truncate"):
             tally.add(table, [None if (table, name) in triggers else f"the trigger {name} is missing or switched off"])
-    for name in ("immutable", "immutable_truncate"):
-        found = ("definitions", name) in triggers
-        tally.add("definitions", [None if found else f"the trigger {name} is missing or switched off"])
+    for table in ("definitions", "minutes"):
+        for name in ("immutable", "immutable_truncate"):
+            found = (table, name) in triggers
+            tally.add(table, [None if found else f"the trigger {name} is missing or switched off"])
     for table in FORCED:
         tally.add(table, [None if table in forced else "row-level security is not forced"])
     return _finding("schema", "约束齐备", "the constraints that promises rest on are there", tally)

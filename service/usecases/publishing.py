@@ -12,6 +12,7 @@ from service.core import definitions
 from service.core.checking import Fault, Proof, check
 from service.core.definitions import Source
 from service.core.desk import parse_desk
+from service.core.docket import parse_docket
 from service.core.errors import DefinitionError
 from service.core.model import SYSTEM
 from service.core.routing import NO_UNIT, Matter, check_codes, check_matters, parse_routing, with_rulings
@@ -25,6 +26,8 @@ from service.usecases.house import House
 WEIGHTS = "routing_weights.yaml"
 """Word weights learned from labelled texts: a part of the routing catalogue, published with it."""
 
+SHIPPED = Path(__file__).resolve().parents[2] / "workflows"
+
 
 @dataclass(frozen=True, slots=True)
 class Folder:
@@ -35,8 +38,9 @@ class Folder:
     routing: Mapping[str, Any]
     matters: Mapping[str, Any]
     departments: Mapping[str, Any]
-    desk: Mapping[str, Any] = field(default_factory=dict)
+    docket: Mapping[str, Any]
     scorecards: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    desk: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_folder(folder: Path) -> Folder:
@@ -82,11 +86,27 @@ def read_unproved(folder: Path) -> tuple[Folder, Mapping[str, Source], list[str]
         raise _at(folder / "routing.yaml", error.detail, error.path) from None
     calendars = definitions.read_calendars(folder)
     sources = definitions.read_workflows(folder)
+    docket = _read_docket(folder, sources, calendars)
     workflows = {key: source.plain for key, source in sources.items() if not source.abstract}
     departments["district_units"] = {str(k): v for k, v in departments["district_units"].items()}
     desk = _read_desk(folder / "desk.yaml", known)
-    read = Folder(workflows, calendars, routing, matters, departments, desk, _scorecards(folder))
+    read = Folder(workflows, calendars, routing, matters, departments, docket, _scorecards(folder), desk)
     return read, sources, codes
+
+
+def _scorecards(folder: Path) -> dict[str, Mapping[str, Any]]:
+    """The scorecards of `folder`/scorecards by key; a folder without any has none."""
+    out: dict[str, Mapping[str, Any]] = {}
+    for path in sorted((folder / "scorecards").glob("*.yaml")):
+        body = read_yaml(path)
+        try:
+            card = parse_scorecard(body)
+        except DefinitionError as error:
+            raise _at(path, error.detail, error.path) from None
+        if card.key in out:
+            raise _at(path, f"the key {card.key!r} is used twice", ("key",))
+        out[card.key] = body
+    return out
 
 
 def _read_desk(path: Path, matters: Collection[str]) -> Mapping[str, Any]:
@@ -104,19 +124,25 @@ def _read_desk(path: Path, matters: Collection[str]) -> Mapping[str, Any]:
     return plain
 
 
-def _scorecards(folder: Path) -> dict[str, Mapping[str, Any]]:
-    """The scorecards of `folder`/scorecards by key; a folder without any has none."""
-    out: dict[str, Mapping[str, Any]] = {}
-    for path in sorted((folder / "scorecards").glob("*.yaml")):
-        body = read_yaml(path)
-        try:
-            card = parse_scorecard(body)
-        except DefinitionError as error:
-            raise _at(path, error.detail, error.path) from None
-        if card.key in out:
-            raise _at(path, f"the key {card.key!r} is used twice", ("key",))
-        out[card.key] = body
-    return out
+def _read_docket(folder: Path, sources: Mapping[str, Source], calendars: Collection[str]) -> dict[str, Any]:
+    """The docket's rules; what workflows propose by themselves must be among its criteria. A folder that was made before
+    there was a docket goes by the shipped rules."""
+    path = folder / "docket.yaml"
+    path = path if path.is_file() else SHIPPED / "docket.yaml"
+    plain: dict[str, Any] = read_yaml(path)
+    try:
+        docket = parse_docket(plain)
+        if docket.calendar not in calendars:
+            raise DefinitionError(f"there is no calendar {docket.calendar!r}", ("calendar",))
+    except DefinitionError as error:
+        raise _at(path, error.detail, error.path) from None
+    for source in sources.values():
+        for where, branch in definitions.branches_of(source.flow):
+            for verb, ground in branch.effects:
+                if verb == "propose_review" and ground not in docket.criteria:
+                    told = f"there is no criterion {ground!r} in docket.yaml; there are: {', '.join(docket.criteria)}"
+                    raise source.error(DefinitionError(told, where))
+    return plain
 
 
 FILES = "system"
@@ -249,9 +275,9 @@ async def publish_folder(house: House, folder: Folder, by: str, reason: str) -> 
         entries = [("calendar", k, v) for k, v in folder.calendars.items()]
         entries += [("workflow", k, v) for k, v in folder.workflows.items()]
         entries += [("routing", "city", folder.routing), ("matters", "city", folder.matters)]
-        entries += [("departments", "city", folder.departments)]
-        entries += [("desk", "city", folder.desk)] if folder.desk else []
         entries += [("scorecard", k, v) for k, v in folder.scorecards.items()]
+        entries += [("desk", "city", folder.desk)] if folder.desk else []
+        entries += [("departments", "city", folder.departments), ("docket", "city", folder.docket)]
         for kind, key, given in entries:
             # of the catalogue others publish rulings only, and those are kept
             body = with_rulings(given, await stored.newest_body(tx, kind, key)) if kind == "routing" else given

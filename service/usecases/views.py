@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from service.core import clocks
 from service.core.calendar import Budget, Calendar, Measure
 from service.core.definitions import ClockDef, Workflow
-from service.core.model import Approval, Clock, ClockState, MeasureTask, Opinion, Review, Ticket
+from service.core.model import Approval, Clock, ClockState, Ticket
 
 COUNTING = frozenset({ClockState.RUNNING, ClockState.BREACHED_RUNNING})
 
@@ -205,64 +205,11 @@ def approval(a: Approval, number: str, zone: ZoneInfo) -> dict[str, Any]:
     }
 
 
-def review(r: Review, t: Ticket, zone: ZoneInfo) -> dict[str, Any]:
-    clocks_of = {c.subject_id: c for c in t.clocks if c.subject_id}
-    return {
-        "id": r.id,
-        "number": r.number,
-        "kind": r.kind,
-        "state": r.state,
-        "ticket": {"id": t.id, "number": t.number},
-        "grounds": list(r.grounds),
-        "summary": r.summary,
-        "proposed_by": r.proposed_by,
-        "proposed_at": local(r.proposed_at, zone),
-        "tier": r.tier,
-        "screened_by": r.screened_by,
-        "screened_at": local(r.screened_at, zone),
-        "screen_reason": r.screen_reason,
-        "opinions": [opinion(o, clocks_of.get(o.id), zone) for o in t.opinions if o.review_id == r.id],
-        "decision": r.decision,
-        "decision_text": r.decision_text,
-        "clock_effect": r.clock_effect,
-        "enterprise_extract": r.enterprise_extract,
-        "dissent": r.dissent,
-        "decided_by": r.decided_by,
-        "decided_at": local(r.decided_at, zone),
-        "completed_at": local(r.completed_at, zone),
-        "measures": [measure(m, t, zone) for m in t.measures if m.review_id == r.id],
-    }
-
-
-def opinion(o: Opinion, c: Clock | None, zone: ZoneInfo) -> dict[str, Any]:
-    return {
-        "department": o.department,
-        "asked_at": local(o.asked_at, zone),
-        "due_at": local(c.due_at, zone) if c else None,
-        "position": o.position,
-        "text": o.text,
-        "legal_basis": o.legal_basis,
-        "given_at": local(o.given_at, zone),
-        "given_by": o.given_by,
-    }
-
-
-def measure(m: MeasureTask, t: Ticket, zone: ZoneInfo) -> dict[str, Any]:
-    own = [c for c in t.clocks if c.subject_id == m.id]
-    return {
-        "id": m.id,
-        "review": m.review_id,
-        "ticket": {"id": t.id, "number": t.number},
-        "title": m.title,
-        "department": m.department,
-        "due_on": m.due_on,
-        "due_at": local(own[-1].due_at, zone) if own else None,
-        "clock_state": own[-1].state if own else None,
-        "mandatory": m.mandatory,
-        "state": m.state,
-        "progress": list(m.progress),
-        "evidence": m.evidence,
-        "struck_off_at": local(m.struck_off_at, zone),
-        "struck_off_by": m.struck_off_by,
-        "reason": m.reason,
-    }
+def actions(
+    names: Iterable[str], titles: Mapping[str, tuple[str, str]], forms: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """What may be done now, each with its titles and, where `forms` has it, the JSON Schema of its form."""
+    return [
+        {"name": n, "title": titles[n][0], "title_en": titles[n][1], **({"form": forms[n]} if n in forms else {})}
+        for n in names
+    ]

@@ -36,6 +36,9 @@ def jobs(house: House) -> list[Job]:
             log.warning("a year is not published: due times in it are provisional", calendar=calendar, year=year)
         return report.as_dict()
 
+    async def sweep(slot: datetime) -> dict[str, Any]:
+        return await supervision.sweep(house, slot)
+
     async def merged(_: datetime) -> dict[str, Any]:
         return {"answered": await repeats.answer_sources(house)}
 
@@ -47,9 +50,6 @@ def jobs(house: House) -> list[Job]:
 
     async def texts(_: datetime) -> dict[str, Any]:
         return {"filled": await finding.fill(house), "repaired": await finding.repair_queue(house)}
-
-    async def sweep(slot: datetime) -> dict[str, Any]:
-        return await supervision.sweep(house, slot)
 
     return [
         Job("digests", Every(timedelta(minutes=1)), digests),

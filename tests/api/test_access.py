@@ -55,6 +55,33 @@ TABLE: list[tuple[str, str, Any, str]] = [
     ("POST", "/v1/reviews/{review}/actions/give_opinion", {"position": "agree"}, "403 409 404 403 403 403 403 403"),
     ("GET", "/v1/measures", None, "403 200 200 200 200 200 200 403"),
     ("POST", f"/v1/measures/{ID}/actions/report", {"text": "x"}, "403 404 404 404 404 404 403 403"),
+    ("GET", "/v1/reviews/board", None, "403 200 200 200 200 200 200 403"),
+    ("POST", f"/v1/meetings/{ID}/minutes", {}, "403 403 403 403 404 404 403 403"),
+    ("POST", f"/v1/meetings/{ID}/minutes/actions/check", {}, "403 403 403 403 404 404 403 403"),
+    ("GET", f"/v1/meetings/{ID}/minutes", None, "403 404 404 404 404 404 404 403"),
+    ("GET", f"/v1/meetings/{ID}/minutes.docx", None, "403 404 404 404 404 404 404 403"),
+    ("GET", f"/v1/meetings/{ID}/minutes.pdf", None, "403 404 404 404 404 404 404 403"),
+    ("GET", "/v1/precedents", None, "403 200 200 200 200 200 200 403"),
+    ("GET", f"/v1/precedents/{ID}", None, "403 404 404 404 404 404 404 403"),
+    ("POST", f"/v1/precedents/{ID}/actions/limit", {"valid_until": "2030-01-01", "reason": "x"},
+     "403 403 403 403 404 404 403 403"),
+    ("POST", f"/v1/precedents/{ID}/actions/withdraw", {"reason": "x"}, "403 403 403 403 404 404 403 403"),
+    ("POST", f"/v1/precedents/{ID}/proposals", {"kind": "rule", "target": "business_development", "text": "x"},
+     "403 403 403 404 404 404 403 404"),
+    ("GET", "/v1/precedents/proposals", None, "403 403 403 200 200 200 403 200"),
+    ("POST", f"/v1/precedents/proposals/{ID}/decision", {"decision": "refuse", "reason": "x"},
+     "403 403 403 403 404 403 403 404"),
+    ("GET", f"/v1/measures/{ID}", None, "403 404 404 404 404 404 404 403"),
+    ("GET", "/v1/meetings", None, "403 200 200 200 200 200 200 403"),
+    ("POST", "/v1/meetings", {}, "403 403 403 403 403 422 403 403"),
+    ("GET", f"/v1/meetings/{ID}", None, "403 404 404 404 404 404 404 403"),
+    ("POST", f"/v1/meetings/{ID}/actions/notify", {}, "403 403 403 403 403 404 403 403"),
+    ("POST", f"/v1/meetings/{ID}/actions/acknowledge", {}, "403 404 404 403 403 403 403 403"),
+    ("GET", "/v1/studies", None, "403 200 200 200 200 200 200 403"),
+    ("GET", "/v1/studies/clusters", None, "403 403 403 200 200 200 200 403"),
+    ("POST", "/v1/studies", {}, "403 403 403 403 403 422 403 403"),
+    ("GET", f"/v1/studies/{ID}", None, "403 404 404 404 404 404 404 403"),
+    ("POST", f"/v1/studies/{ID}/close", {}, "403 403 403 403 403 422 403 403"),
     ("GET", "/v1/notices", None, ALL),
     ("GET", "/v1/timers", None, "403 403 403 200 200 403 200 200"),
     ("GET", "/v1/timers?state=due", None, "403 403 403 200 200 403 200 200"),
@@ -229,11 +256,14 @@ async def test_another_departments_ticket_is_byte_for_byte_an_absent_one(
     assert dict(foreign.headers) == dict(nothing.headers)
 
 
-@pytest.mark.parametrize("action", ["screen", "request_opinions", "give_opinion", "decide", "withdraw"])
+@pytest.mark.parametrize(
+    "action", ["screen", "request_opinions", "give_opinion", "pass_gate", "schedule", "decide", "reply", "withdraw"]
+)
 async def test_another_departments_review_is_byte_for_byte_an_absent_one(scene: Scene, action: str) -> None:
     form = {
         "screen": {"decision": "accept"}, "request_opinions": {"departments": ["water"]},
         "give_opinion": {"position": "agree"}, "decide": {"decision": "refuse", "text": "x"}, "withdraw": {"reason": "x"},
+        "pass_gate": {"gate": "recusal"}, "schedule": {}, "reply": {},
     }[action]  # fmt: skip
     answers = [
         await scene.city.post(f"/v1/reviews/{ref}/actions/{action}", form, "handler:water")
@@ -246,7 +276,8 @@ async def test_another_departments_review_is_byte_for_byte_an_absent_one(scene: 
 
 
 async def test_lists_of_another_department_hold_nothing_of_it(scene: Scene) -> None:
-    for path in ("/v1/queue", "/v1/tickets", "/v1/approvals", "/v1/reviews", "/v1/measures"):
+    lists = ("queue", "tickets", "approvals", "reviews", "measures", "meetings", "studies")
+    for path in (f"/v1/{name}" for name in lists):
         answer = await scene.city.get(path, "handler:water")
         assert answer.json()["items"] == [], path
     mine = (await scene.city.get("/v1/queue", "handler:tax,water")).json()["items"]

@@ -579,7 +579,7 @@ def operations(schema: Any) -> Iterator[Any]:
 async def test_every_operation_answers_as_the_openapi_document_says(shared_city: City, ticket: str) -> None:
     document = (await shared_city.get("/openapi.json", None)).json()
     schema = schemathesis.openapi.from_dict(document)
-    give_up, tried = time.monotonic() + SECONDS, 0
+    tried = 0
     cases: list[tuple[Any, Any]] = []
 
     def gather(operation: Any) -> None:
@@ -594,6 +594,7 @@ async def test_every_operation_answers_as_the_openapi_document_says(shared_city:
     assert len(listed) >= 25
     for operation in listed:
         gather(operation)
+    give_up = time.monotonic() + SECONDS  # the tries have it all: how long their making takes is the machine's affair
     for operation, case in cases:
         if time.monotonic() > give_up:
             break

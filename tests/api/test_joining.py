@@ -150,6 +150,8 @@ async def test_a_review_that_replaces_the_promise_says_so(city: City) -> None:
     raised = await city.act(ticket, "escalate", TAX, reason="三个部门")
     path = f"/v1/reviews/{raised['review']['id']}"
     await city.post(f"{path}/actions/screen", {"decision": "accept"}, "reviewer")
+    for gate in ("competence", "confidentiality", "recusal"):
+        await city.post(f"{path}/actions/pass_gate", {"gate": gate}, "reviewer")
     decision = {"decision": "approve", "text": "t", "clock_effect": "replaced"}
     refused = await city.post(f"{path}/actions/decide", decision, "reviewer")
     assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/clock_effect")

@@ -177,7 +177,7 @@ async def test_g16_a_pause_is_told_to_the_enterprise_capped_and_told_apart_in_gr
     assert sum(c["working_us"] for c in split["charged"]) == split["whole"]["working_us"]
 
 
-# --- plans (G23) -------------------------------------------------------------------------------------------------------------
+# --- plans (G23) -------------------------------------------------------------------------------------------------------
 
 
 async def test_g23_a_plan_has_measures_and_a_day_and_the_clock_stands_until_then(city: City) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
+import asyncpg
 import pytest
 
 from service.core.periods import Weekly
-from service.usecases import supervision
+from service.db.session import connect_arguments
+from service.usecases import integrity, supervision
 from tests.api.test_life import check_history, clock_of, decide
 from tests.conftest import City
 
@@ -263,3 +265,27 @@ async def test_an_appeal_needs_a_rating_and_is_for_the_unit_that_was_rated(city:
     await city.act(t, "add_co_handler", TAX, department="water")
     await called_back(city, t, **SAD)
     await send(city, f"tickets/{t}/rating_appeals", WATER, 403, **{**body, "contacted_at": await later(city)})
+
+
+async def test_the_check_finds_supervision_and_exemptions_that_the_history_does_not_tell_of(city: City) -> None:
+    t = await handled(city)
+    await send(city, f"tickets/{t}/supervisions", SUP, kind="urge", ground="overdue", reason="x")
+    await exempted(city, t)
+
+    async def found() -> dict[str, tuple[tuple[str, str], ...]]:
+        return {f.code: f.first for f in (await integrity.check(city.house)).findings if f.offending}
+
+    assert await found() == {}
+    connection = await asyncpg.connect(**connect_arguments(city.dsn))
+    try:
+        await connection.execute("UPDATE supervisions SET state = 'lifted', lifted_at = now()")
+        await connection.execute("UPDATE exemptions SET state = 'denied'")
+    finally:
+        await connection.close()
+    number = (await city.show(t))["number"]
+    assert await found() == {
+        "beside": (
+            (number, "exemption.approved of nothing"), (number, "no event exemption.denied"),
+            (number, "no event supervision.lifted"),
+        )
+    }  # fmt: skip

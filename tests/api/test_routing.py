@@ -122,7 +122,7 @@ async def test_the_files_published_again_keep_accepted_rulings_until_they_withdr
     assert await publishing.publish_folder(city.house, folder, "admin", "restart") == []
     assert city.house.rules.routing_version == version
     withdrawn = {**folder.routing, "withdrawn": [key]}
-    without = Folder(folder.workflows, folder.calendars, withdrawn, folder.matters, folder.departments)
+    without = Folder(folder.workflows, folder.calendars, withdrawn, folder.matters, folder.departments, folder.docket)
     assert await publishing.publish_folder(city.house, without, "admin", "no") == [f"routing city {version + 1}"]
     assert key not in {r.key for r in city.house.rules.router.doc.rules}
 

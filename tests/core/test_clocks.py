@@ -714,7 +714,7 @@ def test_example_the_co_handler_is_late_and_the_lead_in_time() -> None:
 def test_example_a_ticket_with_an_open_mandatory_measure_does_not_close() -> None:
     case = handled().act(LEAD, "escalate", reason="r").review(REVIEWER, "screen", decision="accept")
     task = {"title": "pave the road", "department": "water", "due_on": "2026-10-30"}
-    case.review(REVIEWER, "decide", decision="approve", text="t", measures=[task])
+    case.resolve(decision="approve", measures=[task])
     with pytest.raises(Conflict, match="mandatory"):
         case.act(DISPATCHER, "withdraw", reason="r")
     case.measure(REVIEWER, "strike_off", waive=True, reason="built already")

@@ -513,7 +513,7 @@ def on_the_docket() -> Case:
 
 def test_T12_a_recorded_decision_replaces_the_promise_by_the_reviews_dates() -> None:
     case = on_the_docket()
-    case.review(REVIEWER, "decide", decision="approve", text="t", measures=[MEASURE], clock_effect="replaced")
+    case.resolve(decision="approve", measures=[MEASURE], clock_effect="replaced")
     clock = case.clock("resolve")
     assert (clock.state, clock.end_reason) == (ClockState.CANCELLED, "replaced by the review's dates")
     assert case.clock("review_measure").state is ClockState.RUNNING and case.last_review().clock_effect == "replaced"
@@ -522,16 +522,14 @@ def test_T12_a_recorded_decision_replaces_the_promise_by_the_reviews_dates() -> 
 
 def test_T12_a_breach_before_the_decision_stays() -> None:
     case = on_the_docket().on("2026-10-20 10:00")
-    case.review(REVIEWER, "decide", decision="approve", text="t", measures=[MEASURE], clock_effect="replaced")
+    case.resolve(decision="approve", measures=[MEASURE], clock_effect="replaced")
     assert case.clock("resolve").breached_at is not None and not case.clock("resolve").open
 
 
 @pytest.mark.parametrize("measures", [[], [{**MEASURE, "mandatory": False}]])
 def test_T12_a_promise_is_given_up_only_for_dated_duties(measures: list[dict[str, Any]]) -> None:
     with pytest.raises(Invalid):
-        on_the_docket().review(
-            REVIEWER, "decide", decision="approve", text="t", measures=measures, clock_effect="replaced"
-        )
+        on_the_docket().resolve(decision="approve", measures=measures, clock_effect="replaced")
 
 
 def test_T12_a_workflow_that_does_not_allow_it_keeps_the_promise_running() -> None:
@@ -540,7 +538,7 @@ def test_T12_a_workflow_that_does_not_allow_it_keeps_the_promise_running() -> No
     case = on_the_docket()
     case.flow = compile_workflow(plain)
     with pytest.raises(Invalid):
-        case.review(REVIEWER, "decide", decision="approve", text="t", measures=[MEASURE], clock_effect="replaced")
+        case.resolve(decision="approve", measures=[MEASURE], clock_effect="replaced")
 
 
 # --- T13: born waiting, born closed ----------------------------------------------------------------------------------

@@ -31,11 +31,11 @@ def task(department: str = "water", due_on: str = "2026-10-30", **more: Any) -> 
 
 
 def accepted(key: str = "project_landing") -> Case:
-    return handled(key).propose(LEAD).on("2026-09-15 10:00").review(REVIEWER, "screen", decision="accept", tier=2)
+    return handled(key).propose(LEAD).on("2026-09-15 10:00").review(REVIEWER, "screen", decision="accept")
 
 
 def decided(*measures: dict[str, Any]) -> Case:
-    return accepted().review(REVIEWER, "decide", decision="approve", text="it is built", measures=list(measures))
+    return accepted().resolve(decision="approve", measures=list(measures))
 
 
 def test_the_whole_way_from_proposal_to_callback() -> None:
@@ -44,8 +44,8 @@ def test_the_whole_way_from_proposal_to_callback() -> None:
     assert (docket.number, docket.state, docket.grounds) == ("YS202609180000001-1", "proposed", ("manual",))
     assert case.ticket.stage == "handling" and case.clock("review_screen").due_at == at("2026-09-18 00:00")
 
-    case.on("2026-09-15 10:00").review(REVIEWER, "screen", decision="accept", tier=2)
-    assert (case.ticket.stage, case.last_review().state, case.last_review().tier) == ("reviewing", "preparing", 2)
+    case.on("2026-09-15 10:00").review(REVIEWER, "screen", decision="accept")
+    assert (case.ticket.stage, case.last_review().state, case.last_review().tier) == ("reviewing", "preparing", 1)
     assert case.clock("review_screen").state is ClockState.MET and case.clock("review_decision").open
 
     case.review(REVIEWER, "request_opinions", departments=["water", "finance"])
@@ -54,7 +54,11 @@ def test_the_whole_way_from_proposal_to_callback() -> None:
     asked = {o.department: o.position for o in case.ticket.opinions}
     assert asked == {"water": "condition", "finance": None}  # silence is shown as no opinion, never as consent
 
-    case.on("2026-09-16 10:00")
+    case.on("2026-09-16 10:00").settled()
+    with pytest.raises(ActionNotPossible) as early:
+        case.review(REVIEWER, "decide", decision="approve", text="t")
+    assert [(m["what"], m["department"]) for m in early.value.extra["missing"]] == [("opinion", "finance")]
+    case.on("2026-09-19 10:00")  # its limit has passed in silence
     case.review(REVIEWER, "decide", decision="approve", text="t", measures=[task(), task("finance", mandatory=False)])
     assert case.last_review().state == "decided" and case.ticket.stage == "reviewing"
     assert case.clock("review_decision").state is ClockState.MET
@@ -64,7 +68,7 @@ def test_the_whole_way_from_proposal_to_callback() -> None:
     assert due == [("water", at("2026-10-31 00:00")), ("finance", at("2026-10-31 00:00"))]
 
     case.measure(WATER, "report", text="half done").measure(WATER, "submit_evidence", evidence="photo 1")
-    case.on("2026-10-20 10:00").measure(REVIEWER, "strike_off")
+    case.on("2026-10-20 10:00").strike_off()
     assert (case.last_review().state, case.ticket.stage) == ("completed", "callback")
     assert case.ticket.measures[0].state == "struck_off" and case.ticket.measures[1].open
     assert case.clock("callback").anchor == case.now and not case.clock("resolve").open
@@ -76,6 +80,7 @@ def test_the_whole_way_from_proposal_to_callback() -> None:
         "review.accepted",
         "review.opinions_requested",
         "review.opinion_given",
+        *["review.gate"] * 3,
         "review.decided",
         "measure.reported",
         "measure.evidence_submitted",
@@ -95,10 +100,10 @@ def test_a_ticket_does_not_close_while_a_mandatory_measure_is_open() -> None:
 def test_a_measure_is_struck_off_on_evidence_only() -> None:
     case = decided(task())
     with pytest.raises(ActionNotPossible, match="evidence"):
-        case.measure(REVIEWER, "strike_off")
-    case.measure(WATER, "submit_evidence", evidence="photo").measure(REVIEWER, "strike_off")
+        case.strike_off()
+    case.measure(WATER, "submit_evidence", evidence="photo").strike_off()
     with pytest.raises(ActionNotPossible, match="struck_off already"):
-        case.measure(REVIEWER, "strike_off")
+        case.strike_off()
 
 
 def test_a_measure_is_waived_only_with_a_reason() -> None:
@@ -113,9 +118,9 @@ def test_a_measure_is_waived_only_with_a_reason() -> None:
 
 def test_of_two_mandatory_measures_the_last_one_completes_the_review() -> None:
     case = decided(task(), task("finance"))
-    case.measure(WATER, "submit_evidence", 0, evidence="e").measure(REVIEWER, "strike_off", 0)
+    case.measure(WATER, "submit_evidence", 0, evidence="e").strike_off(0)
     assert (case.last_review().state, case.ticket.stage) == ("decided", "reviewing")
-    case.measure(FINANCE, "submit_evidence", 1, evidence="e").measure(REVIEWER, "strike_off", 1)
+    case.measure(FINANCE, "submit_evidence", 1, evidence="e").strike_off(1)
     assert (case.last_review().state, case.ticket.stage) == ("completed", "callback")
 
 
@@ -147,7 +152,7 @@ def test_a_refused_proposal_leaves_the_ticket_where_it_is() -> None:
 
 def test_a_decision_without_measures_or_a_refusal_goes_to_the_callback_at_once() -> None:
     for decision in ("approve", "approve_with_conditions", "refuse"):
-        case = accepted().review(REVIEWER, "decide", decision=decision, text="t", dissent="water: too dear")
+        case = accepted().resolve(decision=decision, conditions="paid", dissent="water: too dear")
         assert (case.last_review().state, case.ticket.stage) == ("completed", "callback")
         assert case.last_review().dissent == "water: too dear"
     with pytest.raises(Invalid):
@@ -160,7 +165,7 @@ def test_a_matter_is_postponed_once_and_stays_on_the_docket() -> None:
     assert case.clock("resolve").open and case.clock("review_decision").anchor == case.now
     with pytest.raises(Conflict, match="once"):
         case.review(REVIEWER, "decide", decision="postpone", text="again")
-    assert case.review(REVIEWER, "decide", decision="approve", text="t").ticket.stage == "callback"
+    assert case.resolve(decision="approve").ticket.stage == "callback"
 
 
 @pytest.mark.parametrize("accept_first", [False, True])
@@ -186,7 +191,7 @@ def test_only_the_roles_of_the_docket_act_on_it() -> None:
     for action in ("decide", "request_opinions"):
         with pytest.raises(Forbidden):
             case.review(LEAD, action, decision="approve", text="t", departments=["water"])
-    case.review(REVIEWER, "decide", decision="approve", text="t", measures=[task()])
+    case.resolve(decision="approve", measures=[task()])
     with pytest.raises(Forbidden, match="another department"):
         case.measure(FINANCE, "submit_evidence", evidence="e")
     with pytest.raises(Forbidden):

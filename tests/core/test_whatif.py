@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from service.core import review, workflow
+from service.core import measures, review, workflow
 from service.core.calendar import Calendar
 from service.core.definitions import Workflow, compile_workflow
 from service.core.draft import Env, RouteTo
@@ -159,7 +159,7 @@ def by_the_engine(record: Record, given: Rules, as_of: datetime) -> tuple[Ticket
                 decision = review.act(ticket, docket.id, step.name, step.form, here)
             else:
                 task = ticket.measures[step.form["n"]]
-                decision = review.act_on_measure(ticket, task.id, step.name, step.form["form"], here)
+                decision = measures.act(ticket, task.id, step.name, step.form["form"], here)
         except JiebanError:
             refused.add(step.name)
             continue

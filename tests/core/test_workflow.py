@@ -285,7 +285,7 @@ def test_the_second_round_has_the_rework_budget_and_the_third_ends_in_a_review()
 
 def test_a_round_that_begins_without_a_lead_begins_with_the_dispatcher() -> None:
     case = Case.opened(lead=None).act(DISPATCHER, "escalate", reason="nobody is competent")
-    case.review(REVIEWER, "screen", decision="accept").review(REVIEWER, "decide", decision="approve", text="t")
+    case.review(REVIEWER, "screen", decision="accept").resolve(decision="approve")
     case.act(HOTLINE, "record_callback", **BAD)
     assert (case.ticket.stage, case.ticket.round) == ("dispatching", 2)
     assert case.act(DISPATCHER, "dispatch", department="tax").ticket.stage == "accepting"

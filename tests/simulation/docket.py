@@ -19,7 +19,7 @@ STATES = {
 Form = Mapping[str, Any]
 
 
-def possible(t: Ticket, review: Review, step: str, form: Form) -> bool:
+def possible(t: Ticket, review: Review, step: str, form: Form, now: datetime) -> bool:
     if review.state not in STATES[step]:
         return False
     if step == "screen" and form["decision"] == "accept":
@@ -28,6 +28,9 @@ def possible(t: Ticket, review: Review, step: str, form: Form) -> bool:
         return review.asked.get(form["unit"]) is False
     if step == "decide" and form["decision"] == "postpone":
         return not review.postponed
+    if step == "decide":  # in writing: all have answered, or their limit has passed in silence
+        waited_for = {f"opinion of {code} in {review.number}" for code, given in review.asked.items() if not given}
+        return not any(p.open and p.about in waited_for and p.due >= now for p in t.promises)
     return True
 
 

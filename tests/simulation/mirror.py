@@ -144,7 +144,7 @@ class Mirror:
         who = f"handler:{form['unit']}" if "unit" in form else "reviewer"
         work = self.real.review(self.stored[name].reviews[-1].id, step, who, told)
         if possible := await self._agree(
-            (name,), f"{who} {step} {form}", work, docket.possible(ahead, newest, step, form)
+            (name,), f"{who} {step} {form}", work, docket.possible(ahead, newest, step, form, self.now)
         ):
             self.models[name] = ahead
             docket.perform(ahead, newest, step, form, self.now)
@@ -155,6 +155,7 @@ class Mirror:
         task = ahead.tasks[number]
         who = f"handler:{task.department}" if step in {"submit_evidence", "report"} else "reviewer"
         told = form | {"evidence": "e", "text": "t", "reason": "r", "waive": step == "waive"}
+        told |= {"enterprise_opinion": "satisfied"}
         real_step = "strike_off" if step == "waive" else step
         work = self.real.measure(self.stored[name].measures[number].id, real_step, who, told)
         if possible := await self._agree(

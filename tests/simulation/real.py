@@ -91,6 +91,9 @@ class Real:
 
     async def review(self, review: str, step: str, who: str, form: Mapping[str, Any]) -> None:
         await reviews.act(self.house, actor(who), review, step, form, CALL)
+        if form.get("decision") == "accept":
+            for gate in ("competence", "confidentiality", "recusal"):
+                await reviews.act(self.house, actor(who), review, "pass_gate", {"gate": gate}, CALL)
 
     async def measure(self, measure: str, step: str, who: str, form: Mapping[str, Any]) -> None:
         await reviews.act_on_measure(self.house, actor(who), measure, step, form, CALL)
