@@ -28,7 +28,7 @@ def test_a_real_ticket_is_never_where_the_machine_cannot_be(every_clock: bool) -
         assert config in space.index, (config, case.types()[-8:])
         seen.add((case.ticket.workflow_key, config))
 
-    for seed in range(60):
+    for seed in range(90):
         a_history(Random(seed), 30, watch)
     assert len(seen) > 100
 
