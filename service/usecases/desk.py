@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
+from service.core import confidence
 from service.core.desk import PLACES, filled, unknown_places
 from service.core.errors import Conflict, Forbidden, Invalid, NotFound
 from service.core.model import Actor, Role
@@ -119,6 +120,10 @@ async def _values(house: House, tx: Tx, ref: str) -> tuple[Mapping[str, str | No
         "today": _day(tx.now, house),
         "due_on": _day(due, house) if due else None,
     }
+    if row["content"].get("confidential"):
+        level = confidence.sees(tx.actor, t)
+        values |= {} if level == confidence.WHOLE else {"enterprise": confidence.HIDDEN}
+        values |= {"title": confidence.HIDDEN} if level == confidence.NOTHING else {}
     assert set(values) == set(PLACES)
     return values, t.matter
 

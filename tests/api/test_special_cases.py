@@ -464,6 +464,14 @@ async def test_special_case_27_who_must_know_reveals_with_a_reason_that_is_audit
     await sound(city)
 
 
+async def test_special_case_27_a_template_filled_in_tells_no_name_either(city: City) -> None:
+    made = await city.ticket(**SECRET)
+    path = f"/v1/templates?ticket={made['number']}"
+    for who, told in (("supervisor", False), ("wang@handler:tax", False), ("dispatcher", True)):
+        filled = [t["filled"] for t in (await city.get(path, who)).json()["items"]]
+        assert filled and any("不愿具名" in text for text in filled) == told, who
+
+
 async def test_special_case_27_the_register_of_firms_does_not_tell_who_asked_in_confidence(city: City) -> None:
     await city.ticket(**SECRET)
     asked = {"name": "不愿具名"}
