@@ -6,7 +6,7 @@ from typing import Any
 
 from service.db.session import Tx
 
-BY_NAME = """(SELECT array_agg(id) FROM (
+BY_NAME = """(SELECT array_agg(id::text) FROM (
        SELECT e.id FROM enterprises e WHERE e.name_key = {name}
        UNION SELECT n.enterprise_id FROM enterprise_names n WHERE n.name_key = {name} LIMIT 2) named)"""
 """Firms that have a name or had it; two are enough to know that the name tells nothing."""

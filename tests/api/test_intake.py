@@ -43,7 +43,8 @@ async def post(city: City, body: dict[str, Any], key: str | None = None, who: st
 
 
 def codes(ticket: dict[str, Any]) -> set[str]:
-    return {w["code"] for w in ticket["warnings"]}
+    """Warnings about what was sent; the tests of this module post the same request of the same firm again and again."""
+    return {w["code"] for w in ticket["warnings"]} - {"similar_request"}
 
 
 # --- taken -----------------------------------------------------------------------------------------------------------
@@ -366,7 +367,8 @@ async def test_an_intake_takes_three_round_trips_besides_begin_and_commit(dsn: s
             answer = await intake.accept(house, Actor("jn12345", Role.HOTLINE), parsed.model_dump(), call)
             assert answer.status == 201
 
-        await take(request_body())
+        for _ in range(2):  # a connection asks once what the types are that it has not met yet
+            await take(request_body())
         async with house.db.pool.acquire() as connection:
             connection.add_query_logger(lambda record: told.append(record.query.strip()))
         for body in (request_body(), request_body(enterprise={"name": "新来的公司"}), request_body(matter=None)):
