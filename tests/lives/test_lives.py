@@ -248,5 +248,4 @@ def test_whoever_acts_however_the_promises_are_kept(server_dsn: str, template: s
             runner.run(opening.__aexit__(None, None, None))
             runner.run(database.__aexit__(None, None, None))
     missing = MAIN_ACTIONS - done.keys()
-    print(sorted(done.items()))
     assert not missing or EXAMPLES < 60, f"never done: {sorted(missing)}; done: {done}"
