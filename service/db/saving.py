@@ -99,15 +99,16 @@ async def save(
     out, changes = [], _Changes()
     for decision in decisions:
         ticket, events = history.seal(decision.after, decision.events, new_id, recorded_at or tx.now)
-        row = {**ticket.__dict__, "next_due_at": _next_due_at(ticket)}
+        due = _next_due_at(ticket)
+        row = {**ticket.__dict__, "next_due_at": due}
         batch.setdefault("tickets", []).append({**intake, **row} if intake else row)
         if intake:
             batch["ticket_texts"] = [text_of({**intake, **row})]
-        was, now = None if intake else _queued(decision.before), _queued(ticket)
-        if now is not None and now != was:
-            batch.setdefault("open_tickets", []).append(now)
-        elif now is None and was is not None:
-            batch.setdefault("closed_tickets", []).append({"ticket_id": ticket.id})
+        if intake or not _queued_alike(decision.before, ticket, due):
+            if ticket.open:
+                batch.setdefault("open_tickets", []).append(_queued(ticket, due))
+            elif not intake:
+                batch.setdefault("closed_tickets", []).append({"ticket_id": ticket.id})
         changes.of_ticket(decision.before, ticket)
         for name, changed in _changed_children(decision.before, ticket):
             fresh = changes.of_clocks(decision.before.clocks, changed) if name == "clocks" else changed
@@ -271,15 +272,25 @@ _RENDER: Mapping[str, Callable[[Any], str]] = {
 # --- what follows from a decision ------------------------------------------------------------------------------------
 
 
-def _queued(ticket: Ticket) -> dict[str, Any] | None:
-    """What the queue reads of a ticket; None of a closed one."""
-    if not ticket.open:
-        return None
+_QUEUED = ("phase", "matter", "urgency", "domain", "visible_to", "assignments")
+
+
+def _queued_alike(before: Ticket, after: Ticket, due: datetime | None) -> bool:
+    """Whether the queue shows a ticket as it did: most timers change nothing that it reads."""
+    return (
+        not _differing(before, after, _QUEUED)
+        and before.facts.get("cards") == after.facts.get("cards")
+        and _next_due_at(before) == due
+    )
+
+
+def _queued(ticket: Ticket, due: datetime | None) -> dict[str, Any]:
+    """What the queue reads of an open ticket."""
     legs = [a for a in ticket.assignments if a.open]
     hands = [h for a in legs for h in (a.assignee or "", f"{a.department} {a.assignee or ''}")]
     return {
         "ticket_id": ticket.id,
-        "due": _next_due_at(ticket) or "infinity",
+        "due": due or "infinity",
         "visible_to": ticket.visible_to,
         "departments": [a.department for a in legs],
         "hands": hands,

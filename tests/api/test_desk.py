@@ -40,7 +40,7 @@ async def test_a_unit_keeps_texts_of_its_own_and_others_do_not_see_them(city: Ci
     made = [await city.post("/v1/templates", body, TAX, headers=key) for _ in range(2)]
     assert made[0].status_code == 201 and made[0].content == made[1].content
     path = f"/v1/templates/{made[0].json()['id']}"
-    ticket, other = await city.ticket(), await city.ticket(matter="export_tax_refund")
+    ticket, other = await city.ticket(), await city.ticket(matter="tax_registration")
     own = [
         t
         for t in (await city.get(f"/v1/templates?ticket={ticket['id']}", TAX)).json()["items"]
