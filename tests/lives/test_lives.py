@@ -43,8 +43,9 @@ MAIN_ACTIONS = {"dispatch", "accept", "log_contact", "submit_plan", "request_ret
                 "resume", "submit_reply", "approve_reply", "reject_reply", "record_callback", "escalate", "comment"}  # fmt: skip
 """What lives that go anywhere have seen; a run in which one of these never succeeds has tested little."""
 FORWARD = {"dispatch", "accept", "submit_plan", "submit_reply", "approve_reply", "record_callback", "resume"}
-SELDOM = {"withdraw": 0.05, "merge": 0.2, "split": 0.2, "comment": 0.1, "amend": 0.2, "assign": 0.3, "urge": 0.3}
-"""Acts that say little or end everything, and how often they are chosen beside others."""
+HOW_OFTEN = {"withdraw": 0.05, "merge": 0.2, "split": 0.2, "comment": 0.1, "amend": 0.2, "assign": 0.3, "urge": 0.3,
+             "request_pause": 3, "resume": 10, "request_extension": 6, "reject_reply": 6}  # fmt: skip
+"""Acts that say little or end everything are chosen seldom beside others, those that few lives come to often."""
 
 STEPS_OF_A_LIFE = {
     "it_goes_on": 9, "the_unit_at_work_does_what_is_possible": 9, "somebody_does_what_is_possible": 6,
@@ -210,7 +211,7 @@ class Lives(RuleBasedStateMachine):
         actions = [a for a in offered.json()["items"] if not only or a["name"] in only]
         if not actions:
             return 409
-        action = rng.choices(actions, [SELDOM.get(a["name"], 1) for a in actions])[0]
+        action = rng.choices(actions, [HOW_OFTEN.get(a["name"], 1) for a in actions])[0]
         form = filled(action["form"], rng, self._known(), self.now)
         path = f"/v1/tickets/{ledger.id}/actions/{action['name']}"
         answer = await self.city.post(path, form, who, headers=headers or {})
