@@ -188,6 +188,9 @@ def _obstacles(ticket: Ticket, plan: Plan, names: Mapping[str, str | None] | Non
             en = f"The clock {clock.name!r} cannot go on as {name!r}: the ticket has that one in the same round."
             yield Obstacle("name_taken", clock.name, f"时限{name}已存在", en)
     known = {*plan.source.actions, *ticket.facts.get("actors", {})}
+    if names is not None:
+        # it goes back to where it was: what was done there is known, and where it is now nobody could do the rest
+        known |= target.actions.keys()
     for action in target.actions.values():
         unknown = [name for name in action.not_by if name not in known] if stage in action.stages else []
         if unknown:

@@ -20,6 +20,7 @@ from service.db.session import Tx
 from service.db.tickets import CHILDREN, extension, segment
 
 _HEADER = tuple(f.name for f in fields(Ticket) if f.name not in CHILDREN)
+_LISTED = tuple(name for name in _HEADER if str(Ticket.__annotations__[name]).startswith("tuple"))
 _JSON = {
     name: tuple(c.name for c in row.__table__.columns if str(c.type) == "JSONB" and c.name in cls.__annotations__)
     for name, (cls, row) in CHILDREN.items()
@@ -75,7 +76,9 @@ def _ticket(row: Any, children: dict[str, Sequence[Any]]) -> Ticket:
     ticket = object.__new__(Ticket)
     values = ticket.__dict__
     values.update(zip(_HEADER, row, strict=True))
-    values["phase"], values["visible_to"] = _PHASES[row["phase"]], tuple(row["visible_to"])
+    values["phase"] = _PHASES[row["phase"]]
+    for name in _LISTED:
+        values[name] = tuple(values[name])
     for name, rows in children.items():
         if name == "clocks":
             values[name] = tuple([_clock(r, values) for r in rows])

@@ -211,7 +211,7 @@ async def queue(city: City, who: str = TAX, **params: Any) -> list[str]:
 
 async def test_the_queue_is_narrowed_by_each_filter(city: City) -> None:
     plain = (await city.ticket())["id"]
-    urgent = (await city.ticket(urgency="urgent", matter="export_tax_refund"))["id"]
+    urgent = (await city.ticket(urgency="urgent", matter="tax_registration"))["id"]
     await city.act(plain, "accept", TAX)
     await city.act(plain, "assign", TAX, assignee=TAX)
     assert await queue(city, phase="handling") == [plain]

@@ -44,13 +44,13 @@ def test_a_fault_is_told_with_its_place_what_was_expected_and_the_way_to_it(copi
     number = next(n for n, line in enumerate(text.splitlines(), 1) if "{hold: resolve}, {meet: opinion}" in line)
     [first] = [line for line in told.splitlines() if line.startswith(f"base.yaml:{number}: ")]
     assert (
-        "actions.submit_reply.branches.1" in first
+        "actions.submit_reply.branches.3" in first
         and "without a running clock" in first
         and "没有任何时钟在走" in first
     )
     assert "expected: a clock that is started here" in first
     steps = [line.strip() for line in told.splitlines() if line.startswith("    ")]
-    assert steps[0].startswith("1. 新工单 a new ticket") and steps[-1].startswith("4. 提交答复 Submit the reply")
+    assert steps[0].startswith("1. 新工单 a new ticket") and steps[-1].startswith("3. 提交答复 Submit the reply")
     assert told.count("without a running clock") == 1  # what overlays inherit is told once
 
 
