@@ -189,12 +189,13 @@ async def _tickets(stage: Stage, told: Told) -> list[str]:
 
 
 async def _actions(stage: Stage, told: Told) -> list[str]:
-    """Each mark of an acknowledged action is in one event, of a refused one in none."""
+    """Each mark of an acknowledged action is in one event, of a refused one in none. (What an enterprise is told says the
+    reason of an act again.)"""
     rows = await stage.rows(
         """SELECT mark, count(*) AS times FROM events e
            CROSS JOIN LATERAL (SELECT jsonb_path_query(e.data, '$.form.*') #>> '{}' AS mark
                                UNION ALL SELECT e.data ->> 'reason') marks
-           WHERE mark = ANY($1) GROUP BY mark""",
+           WHERE e.type <> 'enterprise.told' AND mark = ANY($1) GROUP BY mark""",
         [*told.done, *told.refused],
     )
     times = {r["mark"]: r["times"] for r in rows}
