@@ -12,12 +12,12 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from service.core.docket import GATES
+from service.core.docket import GATES, Docket
 from service.core.errors import FieldError, Invalid
 from service.core.meetings import AgendaItem, Attendee, Meeting
 from service.core.minutes import BINDING, Attendance, Gate, Item, Minutes, Person, Stance, Task
 from service.core.model import MeasureTask, Opinion, Review, Ticket
-from service.core.procedure import competent_units, missing_at_meeting
+from service.core.procedure import PASSED, as_resolved, competent_units, missing_at_meeting, needed_gates
 
 CAME, STAYED_AWAY = "present", "absent"
 
@@ -31,34 +31,29 @@ class Matter:
     enterprise: str
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
-    """Whose minutes these are: red mark, office, and the series whose numbers they take."""
-
-    mark: str
-    office: str
-    series: str
-
-
 def assemble(
     meeting: Meeting,
     matters: Mapping[str, Matter],
-    head: Head,
+    docket: Docket,
     titles: Mapping[str, str],
     wording: Mapping[str, Any],
     before: Minutes | None,
     zone: ZoneInfo,
 ) -> Minutes:
-    """The draft. `matters` by ticket; `titles` of units by code; what `wording` leaves out is kept from `before`.
+    """The draft. `matters` by ticket; `docket` says whose minutes these are; `titles` of units by code; what `wording` leaves
+    out is kept from `before`.
 
     Raises Invalid for the wording of a matter that is not on the agenda.
     """
     worded = _by_review(meeting, wording.get("items") or ())
     known = {i.review_id: i for i in before.items} if before else {}
     items = tuple(
-        _item(entry, matters[entry.ticket_id], titles, worded.get(entry.review_id, {}), known.get(entry.review_id))
+        _item(
+            entry, matters[entry.ticket_id], docket, titles, worded.get(entry.review_id, {}), known.get(entry.review_id)
+        )
         for entry in meeting.agenda
     )
+    head = docket.minutes[meeting.tier]
     title = wording.get("title") or (before.title if before else "") or _title(items)
     opening = wording.get("opening")
     return Minutes(
@@ -139,14 +134,22 @@ def _review(ticket: Ticket, review_id: str) -> Review:
 
 
 def _item(
-    entry: AgendaItem, matter: Matter, titles: Mapping[str, str], worded: Mapping[str, Any], before: Item | None
+    entry: AgendaItem,
+    matter: Matter,
+    docket: Docket,
+    titles: Mapping[str, str],
+    worded: Mapping[str, Any],
+    before: Item | None,
 ) -> Item:
     ticket, review = matter.ticket, _review(matter.ticket, entry.review_id)
     opinions = [o for o in ticket.opinions if o.review_id == review.id]
     measures = [m for m in ticket.measures if m.id in entry.measures]
+    # a gate that some other resolution would have needed, and that this one did not pass, says nothing of what was decided
+    needed = needed_gates(review, docket, as_resolved(measures))
     gates = tuple(
         Gate(name, str(g.get("result", "")), str(g.get("ground") or ""), str(g.get("legal_basis") or ""))
         for name, g in sorted(review.gates.items(), key=lambda entry: GATES.index(entry[0]))
+        if name in needed or g.get("result") in PASSED
     )
 
     def kept(name: str, otherwise: Any) -> Any:

@@ -15,7 +15,7 @@ from service.core.docket import GATES, Docket
 from service.core.draft import Draft
 from service.core.errors import ActionNotPossible, Conflict, FieldError, Forbidden, Invalid
 from service.core.meetings import Attendee, Meeting
-from service.core.model import Actor, Opinion, Review
+from service.core.model import Actor, MeasureTask, Opinion, Review
 
 APPROVING = frozenset({"approve", "approve_with_conditions", "refer_out"})
 """Decisions by which something is to be done: only these need the gates."""
@@ -42,6 +42,11 @@ def needed_gates(review: Review, docket: Docket, resolution: Mapping[str, Any] |
     }
     why = {name: [str(need) for need in docket.gates[name].needed if is_so[need]] for name in GATES}
     return {name: needs for name, needs in why.items() if needs}
+
+
+def as_resolved(measures: Iterable[MeasureTask]) -> dict[str, Any]:
+    """A resolution that was adopted, as `needed_gates` asks: what these measures of it commit and give."""
+    return {"commitments": [{"resource": m.resource, "favour": m.favour} for m in measures if m.resource or m.favour]}
 
 
 def _favours(measures: Iterable[Mapping[str, Any]], commitments: Iterable[Mapping[str, Any]]) -> set[str]:

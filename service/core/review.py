@@ -23,7 +23,7 @@ from service.core.effects import HANDLERS, end_clocks, start_clock
 from service.core.errors import ActionNotPossible, Conflict, Forbidden, Invalid, NotFound
 from service.core.meetings import Meeting
 from service.core.model import Actor, Decision, Notice, Opinion, Phase, Review, Role, Ticket
-from service.core.procedure import check_no_stake, competent_units, judged, needed_gates
+from service.core.procedure import as_resolved, check_no_stake, competent_units, judged, needed_gates
 from service.core.resolving import check_departments, take
 from service.core.workflow import catch_up
 
@@ -123,9 +123,7 @@ def possible(ticket: Ticket, review: Review, env: Env) -> list[str]:
 
 def gates(review: Review, docket: Docket, ticket: Ticket) -> list[dict[str, Any]]:
     """Each gate with its state: passed, waived, failed, requested, open, or not needed (as far as is known)."""
-    resolved = [m for m in ticket.measures if m.review_id == review.id]
-    known = {"commitments": [{"resource": m.resource, "favour": m.favour} for m in resolved if m.resource or m.favour]}
-    needed = needed_gates(review, docket, known)
+    needed = needed_gates(review, docket, as_resolved(m for m in ticket.measures if m.review_id == review.id))
     out = []
     for name in GATES:
         gate = docket.gates[name]

@@ -20,7 +20,7 @@ from service.core.access import require
 from service.core.errors import ActionNotPossible, Conflict, Forbidden, Invalid, NotFound
 from service.core.meetings import Meeting
 from service.core.minutes import Minutes
-from service.core.minutes_draft import Head, Matter, assemble, concerned, distribution, late
+from service.core.minutes_draft import Matter, assemble, concerned, distribution, late
 from service.core.model import Actor, Role
 from service.core.precedents import grams
 from service.db import audit, meetings, precedents, tickets
@@ -147,9 +147,8 @@ async def _write_draft(
             stage=meeting.state,
             actions=[],
         )
-    head = house.docket.minutes[meeting.tier]
     titles = {code: unit["title"]["zh"] for code, unit in house.rules.departments.items()}
-    document = assemble(meeting, matters, Head(head.mark, head.office, head.series), titles, asked, before, house.zone)
+    document = assemble(meeting, matters, house.docket, titles, asked, before, house.zone)
     document = replace(document, corrects=corrects or (before.corrects if before and row else None))
     departments = distribution(meeting, matters)
     if row is None:

@@ -12,10 +12,9 @@ from typing import Any
 import asyncpg
 import pytest
 
-from service.core.model import Actor, Role
-from service.db import meetings as rows
 from service.db.session import connect_arguments
-from service.usecases import integrity, reviews
+from service.usecases import integrity
+from tests.api.sittings import issued
 from tests.conftest import City
 
 TAX, WATER, FINANCE, LAND = "handler:tax", "handler:water", "handler:finance", "handler:natural_resources"
@@ -85,11 +84,9 @@ async def begins(city: City, meeting: str) -> None:
     await city.advance(advance_to=held_at)
 
 
-async def issue_minutes(city: City, meeting: str, number: str = "〔2026〕12号") -> int:
-    """What issuing the minutes does to the matters that they hold."""
-    async with city.house.db.transaction(Actor("reviewer", Role.REVIEWER)) as tx:
-        assert await rows.lock(tx, meeting.rpartition("/")[2])
-        return len(await reviews.minutes_issued(city.house, tx, meeting.rpartition("/")[2], number))
+async def issue_minutes(city: City, meeting: str) -> dict[str, Any]:
+    """The minutes of a meeting, issued: with what they say to everybody who was there."""
+    return await issued(city, meeting.rpartition("/")[2])
 
 
 async def sound(city: City) -> None:
@@ -217,7 +214,12 @@ async def test_an_enterprise_problem_goes_from_the_unresolved_ticket_to_strike_o
 
     # --- the reply waits for the minutes; the measure comes late: yellow and red card, supervision
     assert (await do(city, f"{review}/actions/reply", CENTRE, 409))["missing"][0]["what"] == "minutes"
-    assert await issue_minutes(city, second) == 1
+    minutes = await issue_minutes(city, second)
+    internal, extract = [
+        (await city.get(f"{second}/minutes?text={text}", CENTRE)).json()["plain"] for text in ("internal", "extract")
+    ]
+    assert minutes["number"] in internal and "管网容量不足" in internal, "the dissent stands in the minutes"
+    assert "管网将扩容" in extract and "管网容量不足" not in extract and "由水务牵头扩容" not in extract
     [due] = [c for c in (await city.get(review, CENTRE)).json()["clocks"] if c["name"] == "review_reply"]
     assert due["state"] == "running"
     measure = f"/v1/measures/{decided['measures'][0]['id']}"
