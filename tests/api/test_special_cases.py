@@ -1,5 +1,5 @@
 """The special cases of intake, of confidential requests and of units that change: each a behaviour with its number in
-domain.md, section G."""
+SPECIAL_CASES.md."""
 
 from __future__ import annotations
 
@@ -339,6 +339,36 @@ async def test_special_case_12_whoever_is_on_duty_is_told_of_an_emergency(city: 
     assert "emergency" not in await kinds_of_notices(city, "general@dispatcher"), "the unit has somebody of its own"
     await city.ticket(**{**UNROUTED, "urgency": "emergency"})
     assert "emergency" in await kinds_of_notices(city, "general@dispatcher")
+
+
+# --- 14: withdrawn under pressure -----------------------------------------------------------------------------------------
+
+
+async def test_special_case_14_a_withdrawal_under_pressure_is_found_by_another_and_taken_up_again(city: City) -> None:
+    t = (await city.ticket())["id"]
+    await city.act(t, "accept", "handler:tax")
+    await city.act(t, "check_withdrawal", "supervisor", 409, reached=True, own_will=True)  # nothing was withdrawn
+    await city.act(t, "withdraw", "hotline", reason="单位来电称企业撤诉")
+    await city.act(t, "check_withdrawal", "hotline", 403, reached=True, own_will=True)  # who recorded it does not check it
+    await city.act(t, "reopen", "dispatcher", 409, reason="再看")
+    unreached = await city.act(t, "check_withdrawal", "supervisor", reached=False)
+    assert (unreached["phase"], unreached["outcome"]) == ("closed", "withdrawn")
+    again = await city.act(t, "check_withdrawal", "supervisor", reached=True, own_will=False, note="受单位要求撤单")
+    assert (again["phase"], again["round"], again["lead"]["department"]) == ("acceptance", 2, "tax")
+    assert "resolve" in {c["name"] for c in again["clocks"] if c["state"] == "running"}
+    await sound(city)
+
+
+async def test_special_case_14_a_free_withdrawal_is_confirmed_once(city: City) -> None:
+    t = (await city.ticket(**UNROUTED))["id"]
+    await city.act(t, "withdraw", "hotline", reason="企业自行解决")
+    shown = await city.act(t, "check_withdrawal", "dispatcher", reached=True, own_will=True)
+    assert (shown["phase"], shown["outcome"]) == ("closed", "withdrawn")
+    await city.act(t, "check_withdrawal", "dispatcher", 409, reached=True, own_will=False)
+    other = (await city.ticket(**UNROUTED))["id"]
+    await city.act(other, "withdraw", "hotline", reason="企业自行解决")
+    assert (await city.act(other, "check_withdrawal", "dispatcher", reached=True, own_will=False))["phase"] == "dispatch"
+    await sound(city)
 
 
 # --- 13: sudden clusters ---------------------------------------------------------------------------------------------
