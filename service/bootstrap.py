@@ -166,7 +166,7 @@ async def run_worker(settings: Settings) -> None:
                 lambda: recount(house),
                 lambda: migrate(house),
                 lambda: succeed(house),
-                lambda: tell(house, courier),
+                lambda: tell(house, courier, lambda: pump.draining),
                 *(partial(keep_time, house, pump.worker, job) for job in jobs(house)),
                 lambda: run_hands(settings.redis_url, pump.wake, deliver_now),
             )

@@ -63,6 +63,10 @@ async def go_on(tx: Tx, receiver_id: str, owner: str | None, place: tuple[int, i
     )  # fmt: skip
 
 
+async def any_active(tx: Tx) -> bool:
+    return bool(await tx.value("SELECT EXISTS (SELECT 1 FROM receivers WHERE state = 'active')"))
+
+
 async def claim(tx: Tx, limit: int, lease: timedelta) -> list[Any]:
     """Receivers for whom there is something and whose time has come; ours until the lease ends."""
     return await tx.rows(

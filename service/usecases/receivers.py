@@ -145,8 +145,15 @@ def _shown(row: Any, house: House) -> dict[str, Any]:
 # --- telling -----------------------------------------------------------------------------------------------------------
 
 
-async def tell_due(house: House, courier: Courier) -> int:
-    """Tell each receiver whose turn it is as long as it takes what it is told; how many messages were tried."""
+async def tell_due(house: House, courier: Courier, *, busy: bool = False) -> int:
+    """Tell each receiver whose turn it is as long as it takes what it is told; how many messages were tried.
+
+    `busy`: nothing is done unless somebody is to be told (who reads the feed gives what is new its places).
+    """
+    if busy:
+        async with house.db.transaction(SYSTEM, readonly=True) as tx:
+            if not await receivers.any_active(tx):
+                return 0
     await number(house)
     async with house.db.transaction(SYSTEM) as tx:
         rows = await receivers.claim(tx, RECEIVERS_AT_ONCE, LEASE)

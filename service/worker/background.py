@@ -32,9 +32,9 @@ async def succeed(house: House) -> None:
     await _forever("tickets move to successors", lambda: units.move_some(house))
 
 
-async def tell(house: House, courier: receivers.Courier) -> None:
-    """Events get their places, and registered receivers are told of them."""
-    await _forever("receivers are told", lambda: receivers.tell_due(house, courier))
+async def tell(house: House, courier: receivers.Courier, busy: Callable[[], bool]) -> None:
+    """Events get their places, and registered receivers are told of them. While it is `busy`, places wait if nobody is."""
+    await _forever("receivers are told", lambda: receivers.tell_due(house, courier, busy=busy()))
 
 
 async def _forever(what: str, some: Callable[[], Awaitable[int]]) -> None:

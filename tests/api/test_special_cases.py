@@ -349,7 +349,9 @@ async def test_special_case_14_a_withdrawal_under_pressure_is_found_by_another_a
     await city.act(t, "accept", "handler:tax")
     await city.act(t, "check_withdrawal", "supervisor", 409, reached=True, own_will=True)  # nothing was withdrawn
     await city.act(t, "withdraw", "hotline", reason="单位来电称企业撤诉")
-    await city.act(t, "check_withdrawal", "hotline", 403, reached=True, own_will=True)  # who recorded it does not check it
+    await city.act(
+        t, "check_withdrawal", "hotline", 403, reached=True, own_will=True
+    )  # who recorded it does not check it
     await city.act(t, "reopen", "dispatcher", 409, reason="再看")
     unreached = await city.act(t, "check_withdrawal", "supervisor", reached=False)
     assert (unreached["phase"], unreached["outcome"]) == ("closed", "withdrawn")
@@ -367,7 +369,9 @@ async def test_special_case_14_a_free_withdrawal_is_confirmed_once(city: City) -
     await city.act(t, "check_withdrawal", "dispatcher", 409, reached=True, own_will=False)
     other = (await city.ticket(**UNROUTED))["id"]
     await city.act(other, "withdraw", "hotline", reason="企业自行解决")
-    assert (await city.act(other, "check_withdrawal", "dispatcher", reached=True, own_will=False))["phase"] == "dispatch"
+    assert (await city.act(other, "check_withdrawal", "dispatcher", reached=True, own_will=False))[
+        "phase"
+    ] == "dispatch"
     await sound(city)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from standardwebhooks.webhooks import Webhook
 
+from service.core.model import SYSTEM
 from service.core.receivers import Address, Allowed
 from service.integrations.webhooks import ReceiverCourier
 from service.usecases import receivers
@@ -74,6 +75,24 @@ async def test_a_receiver_is_told_every_event_in_order_and_signed(
     assert len({h["webhook-id"] for h, _, _ in receiver.taken}) == len(receiver.taken) == 2
     assert (await shown(city, made["id"]))["behind"] == 0
     assert await receivers.tell_due(city.house, courier) == 0, "nothing new, nothing sent"
+
+
+async def test_while_timers_fire_places_are_given_only_if_somebody_is_to_be_told(
+    city: City, receiver: Receiver, courier: ReceiverCourier
+) -> None:
+    async def waiting() -> int:
+        async with city.house.db.transaction(SYSTEM) as tx:
+            return int(await tx.value("SELECT count(*) FROM outbox WHERE position IS NULL"))
+
+    await city.ticket()
+    assert await receivers.tell_due(city.house, courier, busy=True) == 0
+    assert await waiting() == 1
+    assert (await city.get("/v1/events", "hotline")).json()["items"], "who reads gives the places"
+    assert await waiting() == 0
+    await register(city, receiver)
+    await city.ticket()
+    assert await receivers.tell_due(city.house, courier, busy=True) == 1
+    assert await waiting() == 0
 
 
 async def test_more_events_than_one_message_holds_go_in_several_each_under_the_recommended_size(
