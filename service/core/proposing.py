@@ -14,7 +14,10 @@ from service.core.calendar import Calendar, Measure
 from service.core.docket import Criterion, Docket
 from service.core.draft import Draft
 from service.core.errors import Conflict, FieldError, Invalid
-from service.core.model import Clock, Review, Ticket
+from service.core.model import SYSTEM, Clock, Review, Ticket
+
+ASKED = "manual"
+"""The ground of what a person asks for without naming a criterion."""
 
 
 def proposal(draft: Draft, ground: str) -> Review:
@@ -22,7 +25,7 @@ def proposal(draft: Draft, ground: str) -> Review:
     form, docket, ticket = draft.form, draft.env.docket, draft.ticket
     grounds = tuple(dict.fromkeys(form.get("grounds") or (ground,)))
     if docket is not None:
-        _check(draft, docket, grounds)
+        _check(draft, docket, ground, grounds)
     criteria = found(ticket, docket, draft.env.calendar, draft.now) if docket is not None else []
     return Review(
         id=draft.env.new_id(),
@@ -42,11 +45,12 @@ def proposal(draft: Draft, ground: str) -> Review:
     )
 
 
-def _check(draft: Draft, docket: Docket, grounds: Sequence[str]) -> None:
+def _check(draft: Draft, docket: Docket, ground: str, grounds: Sequence[str]) -> None:
     """Raises Invalid for grounds that are not true or not vouched for, Conflict for what is never discussed."""
     form, ticket = draft.form, draft.ticket
     excluded = excluded_by(ticket, docket)
-    if excluded and draft.actor is draft.env.actor:
+    if excluded and ground == ASKED and draft.actor is not SYSTEM:
+        # where a ladder or a callback ends on the docket it does so all the same: it is screened again, and nothing stands still
         raise Conflict(f"This matter was refused: it is one of {excluded}, which is never discussed.", track=excluded)
     track = str(form.get("track") or "none")
     if track in docket.exclusions:

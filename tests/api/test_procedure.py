@@ -414,6 +414,25 @@ async def test_what_is_in_a_legal_track_is_never_discussed(town: City) -> None:
     await do(city, f"{review}/actions/screen", CENTRE, decision="refuse", reason="已起诉", exclusion="litigation")
     again = await do(city, "/v1/reviews", TAX, 409, ticket=t, reason="r")
     assert again["track"] == "litigation"
+    # its clocks go on, and at the end of the ladder it is screened again: nobody's timer stands still over it
+    await city.advance(advance_by="P60D")
+    states = [r["state"] for r in (await city.get("/v1/reviews", CENTRE)).json()["items"] if r["ticket"]["id"] == t]
+    assert sorted(states) == ["proposed", "refused"]
+    await sound(city)
+
+
+async def test_a_callback_that_leads_to_the_docket_is_recorded_although_the_matter_was_excluded(town: City) -> None:
+    city = town
+    t = (await city.ticket())["id"]
+    await city.act(t, "accept", TAX)
+    review = await proposed(city, t)
+    await do(city, f"{review}/actions/screen", CENTRE, decision="refuse", reason="已起诉", exclusion="litigation")
+    sad = {"reached": True, "solved": "no", "satisfaction": "dissatisfied", "reason": "result"}
+    for _ in range(3):
+        await city.act(t, "submit_reply", TAX, public_reply="已答复", outcome="solved")
+        await city.act(t, "approve_reply", "dispatcher")
+        shown = await city.act(t, "record_callback", "hotline", **sad)
+    assert shown["phase"] == "review" and shown["review"]["state"] == "proposed"
 
 
 async def test_a_proposal_is_sent_back_twice_at_most(town: City) -> None:
