@@ -49,8 +49,8 @@ def _check(draft: Draft, docket: Docket, ground: str, grounds: Sequence[str]) ->
     """Raises Invalid for grounds that are not true or not vouched for, Conflict for what is never discussed."""
     form, ticket = draft.form, draft.ticket
     excluded = excluded_by(ticket, docket)
+    # where a ladder or a callback ends on the docket it does so all the same: it is screened again, and nothing stands still
     if excluded and ground == ASKED and draft.actor is not SYSTEM:
-        # where a ladder or a callback ends on the docket it does so all the same: it is screened again, and nothing stands still
         raise Conflict(f"This matter was refused: it is one of {excluded}, which is never discussed.", track=excluded)
     track = str(form.get("track") or "none")
     if track in docket.exclusions:

@@ -24,6 +24,7 @@ from service.core.errors import ActionNotPossible, Conflict, Forbidden, Invalid,
 from service.core.meetings import Meeting
 from service.core.model import Actor, Decision, Notice, Opinion, Phase, Review, Role, Ticket
 from service.core.procedure import as_resolved, check_no_stake, competent_units, judged, needed_gates
+from service.core.proposing import ASKED
 from service.core.resolving import check_departments, take
 from service.core.workflow import catch_up
 
@@ -66,7 +67,7 @@ def propose(ticket: Ticket, form: Mapping[str, Any], env: Env) -> Decision:
     if not draft.ticket.open or draft.ticket.phase in {Phase.AUDIT, Phase.CALLBACK, Phase.REVIEW}:
         raise ActionNotPossible("Only a ticket that is being handled is proposed.", stage=ticket.stage, actions=[])
     draft.form = form
-    HANDLERS["propose_review"](draft, "manual")
+    HANDLERS["propose_review"](draft, ASKED)
     return draft.finish()
 
 
