@@ -29,7 +29,7 @@ import asyncpg
 import httpx
 
 from bench.intake import requests
-from bench.pump import COPIED, FRESH, Bench, ended, post, settle, share, without_indexes
+from bench.pump import FRESH, Bench, ended, post, settle, share, without_indexes
 from service.core import words
 from service.db import migrate
 from service.embedded import EmbeddedServers
@@ -101,12 +101,6 @@ async def fill(bench: Bench, given: argparse.Namespace) -> None:
             firms,
         )
         indexes = await without_indexes(connection)
-        for row in await connection.fetch(
-            "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = ANY($1) AND indexname LIKE 'ix%'",
-            ["ticket_texts", "open_tickets"],
-        ):
-            await connection.execute(f"DROP INDEX {row['indexname']}")
-            indexes.append(row["indexdef"])
         started = time.perf_counter()
         for first in range(0, given.tickets, BATCH):
             count = min(BATCH, given.tickets - first)
@@ -154,7 +148,7 @@ async def _originals(connection: asyncpg.Connection) -> None:
             "state": "CASE WHEN s.open THEN o.state ELSE 'met' END", "ended_at": "CASE WHEN NOT s.open THEN now() END",
         },
     }  # fmt: skip
-    for table in COPIED:
+    for table, told in own.items():
         key = "id" if table == "tickets" else "ticket_id"
         await connection.execute(
             f"""CREATE TEMP TABLE o_{table} AS SELECT t.*, o.k AS o_k, o.of AS o_of
@@ -165,7 +159,7 @@ async def _originals(connection: asyncpg.Connection) -> None:
             table,
         )
         names = [row[0] for row in rows]
-        values = fresh | own[table]
+        values = fresh | told
         COPIES.append(
             f"INSERT INTO {table} ({', '.join(names)}) SELECT {', '.join(values.get(name, f'o.{name}') for name in names)}"
             f" FROM bench_texts s JOIN o_{table} o ON o.o_k = s.n % o.o_of WHERE s.n BETWEEN $1 AND $2"

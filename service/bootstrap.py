@@ -167,7 +167,7 @@ async def run_worker(settings: Settings) -> None:
                 lambda: migrate(house),
                 lambda: succeed(house),
                 lambda: tell(house, courier, lambda: pump.draining),
-                *(partial(keep_time, house, pump.worker, job) for job in jobs(house)),
+                *(partial(keep_time, house, pump.worker, job) for job in jobs(house, lambda: pump.draining)),
                 lambda: run_hands(settings.redis_url, pump.wake, deliver_now),
             )
         finally:

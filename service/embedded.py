@@ -26,7 +26,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -59,7 +59,6 @@ POSTGRES_SETTINGS: Mapping[str, str] = {
     "port": "5432",  # only the name of the socket file
     "unix_socket_permissions": "0700",
     "max_connections": "100",
-    "shared_buffers": "256MB",
     "max_wal_size": "4GB",  # a burst of timers is no reason for a checkpoint
     "checkpoint_timeout": "2min",  # little to replay after a kill
     "idle_in_transaction_session_timeout": "60s",
@@ -73,7 +72,12 @@ POSTGRES_SETTINGS: Mapping[str, str] = {
     "log_parameter_max_length": "0",  # callers' words and telephone numbers do not belong in a log
     "log_line_prefix": "%m [%p] ",
 }
+MOST_BUFFERS, LEAST_BUFFERS = 2048, 128
+"""MiB of `shared_buffers`: a quarter of the memory within these, where fewer make a burst of timers write the same pages
+again and again (PostgreSQL's manual, 19.4.1)."""
+MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 FORGETFUL_SETTINGS: Mapping[str, str] = {
+    "shared_buffers": "256MB",
     "fsync": "off",
     "full_page_writes": "off",
 }
@@ -88,6 +92,15 @@ def default_data_dir() -> Path:
         return beside
     home = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
     return Path(home).expanduser() / "jieban" / short_hash(str(PROJECT_ROOT))
+
+
+def buffers_mib() -> int:
+    """How much memory PostgreSQL keeps pages in: a share of what this machine, or this container, has."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for limit in MEMORY_LIMITS:
+        with suppress(OSError, ValueError):  # no such limit here, or "max"
+            memory = min(memory, int(limit.read_text()))
+    return max(LEAST_BUFFERS, min(MOST_BUFFERS, memory // 4 // 1024**2))
 
 
 # ------------------------------------------------------------------------------
@@ -301,7 +314,8 @@ class EmbeddedServers:
     # -- PostgreSQL
 
     def _postgres_options(self) -> list[str]:
-        settings = {**POSTGRES_SETTINGS, **({} if self.durable else FORGETFUL_SETTINGS)}
+        own = {"shared_buffers": f"{buffers_mib()}MB"} if self.durable else FORGETFUL_SETTINGS
+        settings = {**POSTGRES_SETTINGS, **own}
         # Every process of the cluster shows this name: so the strays of a killed one can be told from others.
         settings |= {"cluster_name": self.name, "unix_socket_directories": str(self.sockets)}
         return [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]

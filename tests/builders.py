@@ -53,6 +53,15 @@ def handler(*departments: str, who: str = "") -> Actor:
     return Actor(who or f"handler-{departments[0]}", Role.HANDLER, departments)
 
 
+def ordinary_monday(now: datetime) -> datetime:
+    """The next Monday at 09:30 (in the zone of `now`), in a week of ordinary working days."""
+    monday = (now + timedelta(days=7 - now.weekday())).replace(hour=9, minute=30, second=0, microsecond=0)
+    if monday.year != now.year or monday.month in {1, 2, 4, 5, 6, 9, 10}:  # holidays would shift limits
+        monday = monday.replace(month=11, day=1, year=monday.year + (monday.month > 10))
+        monday += timedelta(days=(7 - monday.weekday()) % 7)
+    return monday
+
+
 def at(text: str) -> datetime:
     """An instant by the wall clock of Jinan: `2026-09-18 10:00`."""
     return datetime.fromisoformat(text).replace(tzinfo=SHANGHAI)

@@ -11,6 +11,7 @@ from service.db import clocks as timers
 from service.db import finding, integrity, saving
 from service.db.session import Tx
 from service.usecases.house import House
+from service.usecases.periodic import Between, at_once
 
 SAID = {"amend": "text", "submit_reply": "public_reply"}
 """Action -> the field of its form by which the ticket is found afterwards."""
@@ -25,10 +26,14 @@ async def heard(tx: Tx, ticket_id: str, action: str, form: Mapping[str, Any]) ->
         await finding.add_text(tx, ticket_id, folded, sorted(words.terms(folded)))
 
 
-async def fill(house: House, page: int = PAGE) -> int:
-    """Give every ticket that has none its text (those taken in before there were any); how many."""
+async def fill(house: House, between: Between = at_once, page: int = PAGE) -> int:
+    """Give every ticket that has none its text (those taken in before there were any); how many.
+
+    `between` two pages is waited for, here and below.
+    """
     made = 0
     while True:
+        await between()
         async with house.db.transaction(SYSTEM) as tx:
             rows = await finding.without_text(tx, page)
             await finding.insert_texts(tx, [saving.text_of(row) for row in rows])
@@ -37,7 +42,7 @@ async def fill(house: House, page: int = PAGE) -> int:
             return made
 
 
-async def repair_queue(house: House) -> int:
+async def repair_queue(house: House, between: Between = at_once) -> int:
     """Put right what the queue shows otherwise than it is; how many.
 
     Whoever changes a ticket writes its row of the queue. A process of an older version, in the minutes of an upgrade, does
@@ -47,6 +52,7 @@ async def repair_queue(house: House) -> int:
         last = await integrity.last_ticket(tx)
         wrong = [row["id"] for row in await tx.rows(integrity.QUEUED, last)] if last else []
     for n in range(0, len(wrong), PAGE):
+        await between()
         async with house.db.transaction(SYSTEM) as tx:
             some = wrong[n : n + PAGE]
             await timers.lock_free(tx, some, wait=True)

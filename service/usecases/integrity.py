@@ -34,6 +34,7 @@ from service.db.session import Tx
 from service.db.tickets import Stored
 from service.usecases import minutes_check
 from service.usecases.house import House
+from service.usecases.periodic import Between, at_once
 
 PAGE = 100
 FIRST = 20
@@ -128,10 +129,11 @@ class _Tally:
                     self.first.append((where, reason))
 
 
-async def check(house: House, progress: Callable[[int], None] = lambda _: None) -> Report:
+async def check(house: House, progress: Callable[[int], None] = lambda _: None, between: Between = at_once) -> Report:
     """Judge every ticket that is there at the start; `progress` is told how many have been looked at. Raises Unavailable.
 
-    What comes in meanwhile is left to the next check: it would be chased for as long as it comes.
+    What comes in meanwhile is left to the next check: it would be chased for as long as it comes. `between` two pages is
+    waited for.
     """
     tallies = {rule.code: _Tally() for rule in RULES}
     subjects: set[str] = set()
@@ -140,6 +142,7 @@ async def check(house: House, progress: Callable[[int], None] = lambda _: None) 
     async with house.db.transaction(SYSTEM, readonly=True) as tx:
         last, missing = await stored.last_ticket(tx) or after, house.missing_years(tx.now)
     while True:
+        await between()
         async with house.db.transaction(SYSTEM, readonly=True, snapshot=True) as tx:
             ids = await stored.page(tx, after, last, PAGE)
             page = await _read(house, tx, ids) if ids else None

@@ -16,6 +16,8 @@ from service.db.session import Unavailable
 from service.usecases.house import House
 
 log = structlog.get_logger()
+Between = Callable[[], Awaitable[None]]
+"""Waited for between two pages of long work, so that it can give way to what is more urgent."""
 CHECK = "check"
 """The nightly check of everything stored; its last report is kept with its slot."""
 
@@ -29,6 +31,10 @@ class Job:
     period: Period
     work: Callable[[datetime], Awaitable[Mapping[str, Any]]]
     run_all: bool = False
+
+
+async def at_once() -> None:
+    """Between two pages: nothing."""
 
 
 async def run_due(house: House, worker: str, job: Job) -> int:

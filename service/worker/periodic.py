@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import datetime, time, timedelta
 from typing import Any
 
@@ -17,19 +18,27 @@ from service.usecases.periodic import CHECK, Job, run_due
 
 log = structlog.get_logger()
 LOOK_SECONDS = 2.0
+GIVE_WAY_SECONDS, GIVE_WAY_LOOKS = 0.2, 300
+"""A page of long work waits for timers a minute at the most: a night without rest has its check too."""
 NIGHT = time(2, 30)
 SWEEP_AT = time(8, 0)
 """Monday morning: what last week left behind."""
 
 
-def jobs(house: House) -> list[Job]:
-    """Everything that is done by the clock."""
+def jobs(house: House, busy: Callable[[], bool] = lambda: False) -> list[Job]:
+    """Everything that is done by the clock. Long work goes on between two pages only while it is not `busy`."""
+
+    async def give_way() -> None:
+        for _ in range(GIVE_WAY_LOOKS):
+            if not busy():
+                return
+            await asyncio.sleep(GIVE_WAY_SECONDS)
 
     async def digests(slot: datetime) -> dict[str, Any]:
         return await notices.digest(house, slot)
 
     async def check(slot: datetime) -> dict[str, Any]:
-        report = await integrity.check(house)
+        report = await integrity.check(house, between=give_way)
         if report.offending:
             log.error("what is stored does not agree with itself; run `service check`", offending=report.offending)
         for calendar, year in house.missing_years(slot).items():
@@ -49,7 +58,7 @@ def jobs(house: House) -> list[Job]:
         return {"cleared": await attachments.sweep(house)}
 
     async def texts(_: datetime) -> dict[str, Any]:
-        return {"filled": await finding.fill(house), "repaired": await finding.repair_queue(house)}
+        return {"filled": await finding.fill(house, give_way), "repaired": await finding.repair_queue(house, give_way)}
 
     return [
         Job("digests", Every(timedelta(minutes=1)), digests),

@@ -15,6 +15,7 @@ import pytest
 from service.db.session import connect_arguments
 from service.usecases import integrity
 from tests.api.sittings import issued
+from tests.builders import ordinary_monday
 from tests.conftest import City
 
 TAX, WATER, FINANCE, LAND = "handler:tax", "handler:water", "handler:finance", "handler:natural_resources"
@@ -26,12 +27,7 @@ CHAIR = {"name": "王秘书长", "title": "市政府副秘书长"}
 @pytest.fixture
 async def town(city: City) -> City:
     """The city on a Monday at 09:30, in a week of ordinary working days."""
-    now = datetime.fromisoformat((await city.get("/v1/sandbox/clock")).json()["now"])
-    monday = (now + timedelta(days=7 - now.weekday())).replace(hour=9, minute=30, second=0, microsecond=0)
-    if monday.year != now.year or monday.month in {1, 2, 4, 5, 6, 9, 10}:  # holidays would shift the limits below
-        monday = monday.replace(month=11, day=1, year=monday.year + (monday.month > 10))
-        monday += timedelta(days=(7 - monday.weekday()) % 7)
-    await city.advance(advance_to=monday.isoformat())
+    await city.advance(advance_to=ordinary_monday(await now_of(city)).isoformat())
     return city
 
 

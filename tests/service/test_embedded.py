@@ -235,6 +235,17 @@ def test_a_server_that_cannot_start_shows_the_end_of_its_log(folder: Path, monke
         servers.start_postgres()
 
 
+@pytest.mark.parametrize(("limit", "mib"), [("max", None), (f"{1024**3}", 256), (f"{64 * 1024**2}", 128)])
+def test_postgres_keeps_pages_in_a_share_of_the_memory_of_its_container(
+    limit: str, mib: int | None, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / "memory.max").write_text(limit + "\n")
+    monkeypatch.setattr(embedded, "MEMORY_LIMITS", (folder / "none", folder / "memory.max"))
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4 // 1024**2
+    assert embedded.buffers_mib() == (mib or min(2048, max(128, machine)))
+
+
 @pytest.mark.parametrize("variable", ["JIEBAN_PG_BIN", "JIEBAN_REDIS_BIN"])
 def test_a_wrong_program_folder_is_named(variable: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(variable, str(folder / "nothing"))

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from service.core.periods import Every
 from service.usecases import audit, clocks, delivery, notices
-from service.usecases.periodic import Job, run_due
+from service.usecases.periodic import CHECK, Job, run_due
 from service.usecases.runs import Run
 from service.worker.periodic import jobs, keep_time
 from service.worker.pump import Pump
+from tests.builders import ordinary_monday
 from tests.conftest import City, opened_house
 from tests.worker.stage import count, jump, pumping, sql, until
 
@@ -55,6 +57,8 @@ async def test_T17_a_warning_overtaken_by_its_breach_is_recorded_and_not_sent(ci
 
 
 async def test_T5_nothing_fires_before_what_is_due_five_minutes_earlier(city: City) -> None:
+    now = datetime.now(ZoneInfo("Asia/Shanghai"))
+    await jump(city.dsn, (ordinary_monday(now) - now).total_seconds())  # promises of office hours fall due on this day
     for minutes in range(0, 60, 7):
         await city.ticket()
         await jump(city.dsn, minutes * 60)
@@ -248,3 +252,15 @@ async def test_periodic_work_that_fails_is_kept_with_its_error_and_tried_at_the_
     assert "no luck" in row["result"]
     await jump(city.dsn, HOUR)
     assert await run_due(city.house, "me", job) == 1
+
+
+async def test_the_nights_work_gives_way_to_timers(city: City) -> None:
+    await city.ticket()
+    busy = True
+    check = next(job for job in jobs(city.house, lambda: busy) if job.name == CHECK)
+    async with city.house.db.transaction(delivery.SYSTEM) as tx:
+        working = asyncio.create_task(check.work(tx.now))
+    await asyncio.sleep(0.5)
+    assert not working.done()
+    busy = False
+    assert (await working)["tickets"] == 1
