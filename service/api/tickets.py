@@ -43,6 +43,7 @@ async def list_tickets(
     phase: Text = None,
     domain: Text = None,
     department: Text = None,
+    outcome: Annotated[str | None, Query(max_length=200, description="how it ended, such as `withdrawn`")] = None,
     source_system: Text = None,
     source_reference: Text = None,
     q: Words = None,
@@ -51,7 +52,7 @@ async def list_tickets(
 ) -> Response:
     """Tickets the caller may see, newest first. With `q` a page may be short and still have a next one."""
     require(actor, "tickets:read")
-    asked = {"phase": phase, "domain": domain, "lead": department,
+    asked = {"phase": phase, "domain": domain, "lead": department, "outcome": outcome,
              "source_system": source_system, "source_reference": source_reference}  # fmt: skip
     filters = {column: deps.plain_text(value, f"/{column}") for column, value in asked.items()}
     items, last = await lists.tickets(house, actor, filters, deps.plain_text(q, "/q"), deps.id_of(cursor), limit)

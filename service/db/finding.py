@@ -15,6 +15,7 @@ from typing import Any
 from service.core.queue import Filter
 from service.core.words import OPEN, Wanted
 from service.db.session import Tx
+from service.db.tickets import not_recused
 
 MOST_FOUND = 3_000
 """So many tickets are taken from the index of terms; of a search that finds more, some stand on every page."""
@@ -126,12 +127,12 @@ def _listed_open(
 
 async def _rows(tx: Tx, ids: Sequence[str]) -> list[Any]:
     return await tx.rows(
-        """SELECT t.id, t.number, t.title, t.stage, t.phase, t.domain, t.matter, t.urgency, t.district, t.lead, t.round,
+        f"""SELECT t.id, t.number, t.title, t.stage, t.phase, t.domain, t.matter, t.urgency, t.district, t.lead, t.round,
                   t.next_due_at, t.received_at, t.version, t.workflow_key, t.workflow_version, t.facts -> 'cards' AS cards,
                   t.content -> 'enterprise' ->> 'name' AS enterprise,
                   coalesce((t.content ->> 'confidential')::boolean, false) AS confidential
            FROM tickets t WHERE t.id = ANY($1::uuid[])
-             AND NOT 'person:' || current_setting('jieban.client', true) = ANY(t.recused)""",
+             AND {not_recused("t")}""",  # noqa: S608
         list(ids),
     )
 
@@ -258,7 +259,7 @@ async def _listed(
     args = _Args()
     where = [f"t.{column} = {args(value)}" for column, value in filters.items() if value is not None]
     # a department is kept out by the policy; here also persons of city-wide roles who are recused
-    where.append("NOT 'person:' || current_setting('jieban.client', true) = ANY(t.recused)")
+    where.append(not_recused("t"))
     if ids is not None:
         where.append(f"t.id = ANY({args(ids)}::uuid[])")
     if after is not None:

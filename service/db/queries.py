@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from service.db.session import Tx
+from service.db.tickets import not_recused
 
 
 async def events_of(tx: Tx, ticket_id: str, after: int, limit: int) -> list[Any]:
@@ -28,10 +29,10 @@ async def approvals(
     """Requests to be decided, oldest first."""
     at, last = after or (None, None)
     return await tx.rows(
-        """SELECT a.*, t.number FROM approvals a JOIN tickets t ON t.id = a.ticket_id
-           WHERE ($1::text IS NULL OR a.state = $1) AND ($2::text IS NULL OR a.kind = $2)
+        f"""SELECT a.*, t.number FROM approvals a JOIN tickets t ON t.id = a.ticket_id
+           WHERE {not_recused("t")} AND ($1::text IS NULL OR a.state = $1) AND ($2::text IS NULL OR a.kind = $2)
              AND ($3::timestamptz IS NULL OR (a.requested_at, a.id) > ($3, $4::uuid))
-           ORDER BY a.requested_at, a.id LIMIT $5""",
+           ORDER BY a.requested_at, a.id LIMIT $5""",  # noqa: S608
         state, kind, at, last, limit,
     )  # fmt: skip
 
@@ -39,7 +40,11 @@ async def approvals(
 async def ticket_of(tx: Tx, table: str, row_id: str) -> str | None:
     """The ticket that an approval, review or measure belongs to, if the actor may see it."""
     assert table in {"approvals", "reviews", "measures"}
-    return await tx.value(f"SELECT ticket_id FROM {table} WHERE id = $1", row_id)  # type: ignore[no-any-return]  # noqa: S608
+    return await tx.value(  # type: ignore[no-any-return]
+        f"""SELECT t.id FROM {table} JOIN tickets t ON t.id = {table}.ticket_id
+            WHERE {table}.id = $1 AND {not_recused("t")}""",  # noqa: S608
+        row_id,
+    )
 
 
 async def docket(
@@ -48,19 +53,19 @@ async def docket(
     """Tickets with reviews, oldest proposal first: (review id, ticket id, proposed_at)."""
     at, last = after or (None, None)
     return await tx.rows(
-        """SELECT r.id, r.ticket_id, r.proposed_at FROM reviews r
-           WHERE ($1::text IS NULL OR r.state = $1) AND ($2::text IS NULL OR r.kind = $2)
+        f"""SELECT r.id, r.ticket_id, r.proposed_at FROM reviews r JOIN tickets t ON t.id = r.ticket_id
+           WHERE {not_recused("t")} AND ($1::text IS NULL OR r.state = $1) AND ($2::text IS NULL OR r.kind = $2)
              AND ($3::timestamptz IS NULL OR (r.proposed_at, r.id) > ($3, $4::uuid))
-           ORDER BY r.proposed_at, r.id LIMIT $5""",
+           ORDER BY r.proposed_at, r.id LIMIT $5""",  # noqa: S608
         state, kind, at, last, limit,
     )  # fmt: skip
 
 
 async def measures(tx: Tx, department: str | None, state: str | None, after: str | None, limit: int) -> list[Any]:
     return await tx.rows(
-        """SELECT m.id, m.ticket_id FROM measures m
-           WHERE ($1::text IS NULL OR m.department = $1) AND ($2::text IS NULL OR m.state = $2)
+        f"""SELECT m.id, m.ticket_id FROM measures m JOIN tickets t ON t.id = m.ticket_id
+           WHERE {not_recused("t")} AND ($1::text IS NULL OR m.department = $1) AND ($2::text IS NULL OR m.state = $2)
              AND ($3::uuid IS NULL OR m.id > $3)
-           ORDER BY m.id LIMIT $4""",
+           ORDER BY m.id LIMIT $4""",  # noqa: S608
         department, state, after, limit,
     )  # fmt: skip

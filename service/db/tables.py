@@ -334,6 +334,7 @@ class TicketRow(SQLModel, table=True):
         Index(None, "source_system", "received_at"),
         Index("ix_tickets_merged_into", "merged_into", postgresql_where=text("merged_into IS NOT NULL")),
         Index("ix_tickets_split_from", "split_from", postgresql_where=text("split_from IS NOT NULL")),
+        Index("ix_tickets_outcome", "outcome", "id", postgresql_where=text("outcome IS NOT NULL")),
         # room for a second version of each row: an update that moves no indexed column then touches no index
         {"postgresql_with": {"fillfactor": 60}},
     )  # fmt: skip

@@ -52,8 +52,12 @@ class Stored:
     row: Mapping[str, Any]
 
 
-NOT_RECUSED = "NOT 'person:' || current_setting('jieban.client', true) = ANY(recused)"
-"""A city-wide role is under no policy, but a person who is recused is kept out all the same."""
+def not_recused(tickets: str = "tickets") -> str:
+    """SQL: a city-wide role is under no policy, but a person who is recused from a ticket is kept out all the same."""
+    return f"NOT 'person:' || current_setting('jieban.client', true) = ANY({tickets}.recused)"
+
+
+NOT_RECUSED = not_recused()
 
 
 # --- finding and locking ---------------------------------------------------------------------------------------------

@@ -364,6 +364,9 @@ async def test_special_case_14_a_withdrawal_under_pressure_is_found_by_another_a
 async def test_special_case_14_a_free_withdrawal_is_confirmed_once(city: City) -> None:
     t = (await city.ticket(**UNROUTED))["id"]
     await city.act(t, "withdraw", "hotline", reason="企业自行解决")
+    await city.ticket()
+    found = (await city.get("/v1/tickets?outcome=withdrawn", "supervisor")).json()["items"]
+    assert [row["id"] for row in found] == [t], "what is to be asked about is listed"
     shown = await city.act(t, "check_withdrawal", "dispatcher", reached=True, own_will=True)
     assert (shown["phase"], shown["outcome"]) == ("closed", "withdrawn")
     await city.act(t, "check_withdrawal", "dispatcher", 409, reached=True, own_will=False)
@@ -618,6 +621,29 @@ async def test_special_case_5_a_recused_dispatcher_neither_sees_nor_rules(city: 
     ruled = await city.post(f"/v1/approvals/{asked['id']}/decision", {"decision": "deny"}, "chen@dispatcher")
     assert ruled.status_code == 404
     assert (await city.post(f"/v1/approvals/{asked['id']}/decision", {"decision": "deny"})).status_code == 200
+
+
+async def test_special_case_5_a_recused_reviewer_finds_the_matter_in_no_list(city: City) -> None:
+    made = await city.ticket()
+    t, number = made["id"], made["number"]
+    await city.act(t, "accept", "handler:tax")
+    proposed = {"ticket": t, "reason": "涉及多部门，单独协调未果"}
+    answer = await city.post("/v1/reviews", proposed, "handler:tax")
+    assert answer.status_code == 201, answer.text
+    review = answer.json()["id"]
+    await city.act(t, "request_return", "handler:tax", ground="not_our_duty", reason="x")
+    ways = {"/v1/reviews": "reviewer", "/v1/reviews/board": "reviewer", "/v1/approvals": "supervisor"}
+    for path, role in ways.items():
+        assert number in (await city.get(path, f"qian@{role}")).text, path
+    for role in ("reviewer", "supervisor"):
+        recusal = {"subject": f"qian@{role}", "reason": "利害关系"}
+        assert (await city.post(f"/v1/tickets/{t}/recusals", recusal, "supervisor")).status_code == 201
+    for path, role in ways.items():
+        assert number in (await city.get(path, f"zhao@{role}")).text, path
+        assert number not in (await city.get(path, f"qian@{role}")).text, path
+    assert (await city.get(f"/v1/reviews/{review}", "qian@reviewer")).status_code == 404
+    refused = await city.post(f"/v1/reviews/{review}/screen", {"decision": "refuse", "reason": "x"}, "qian@reviewer")
+    assert refused.status_code == 404
 
 
 async def test_special_case_5_others_are_recused_by_the_centre_only_and_a_leading_unit_not_at_all(city: City) -> None:

@@ -33,5 +33,5 @@ SELECT k.id, k.ticket_id, k.number, k.kind, k.tier, k.stage, k.since, k.proposed
        k.meeting_id, k.of_stage, k.late_of_stage, t.title, t.lead, t.matter, t.number AS ticket_number,
        t.content -> 'enterprise' ->> 'name' AS enterprise
 FROM ranked k JOIN tickets t ON t.id = k.ticket_id
-WHERE k.place <= $3
+WHERE k.place <= $3 AND NOT 'person:' || current_setting('jieban.client', true) = ANY(t.recused)
 ORDER BY k.stage, k.place
