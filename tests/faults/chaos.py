@@ -92,9 +92,9 @@ async def carry_out(stage: Stage, faults: Sequence[Fault]) -> None:
     await asyncio.gather(*stopped)
 
 
-def _kill(stage: Stage, name: str) -> None:
+def _kill(stage: Stage, name: str, signum: signal.Signals = signal.SIGKILL) -> None:
     try:
-        stage.kill(name)
+        stage.kill(name, signum)
     except ProcessLookupError:
         return  # it is down already, and about to be started again
 
@@ -106,8 +106,8 @@ async def _stop_for(stage: Stage, name: str, seconds: float) -> None:
     except ProcessLookupError:
         return
     await asyncio.sleep(seconds)
-    if stage.supervisor.pid(name) == pid:  # else it was killed meanwhile
-        stage.kill(name, signal.SIGCONT)
+    if stage.supervisor.pid(name) == pid:  # else it was killed meanwhile, and another has its place
+        _kill(stage, name, signal.SIGCONT)
 
 
 async def run_seed(stage: Stage, seed: int, flows: int, seconds: float) -> Outcome:
