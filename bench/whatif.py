@@ -4,7 +4,8 @@
 
 Recorded lives are made by the engine itself (random handlers, co-handlers, requests, rounds and reviews over a quarter),
 stored as the house stores them, and copied set-wise with ids of their own; copies differ in nothing else. Then they are
-replayed under a draft with shorter limits, in as many processes as there are cores, twice. Seconds are of the wall; memory
+replayed under drafts (shorter limits of one workflow; one more day off; every day ends earlier, which moves every clock),
+in as many processes as there are cores, each twice. Seconds are of the wall; memory
 is the sum over this process and its replaying children at their highest.
 """
 
@@ -44,6 +45,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BOSS = Actor("bench", Role.SUPERVISOR)
 COPIED = ("tickets", "rounds", "assignments", "clocks", "approvals", "reviews", "opinions", "measures", "events")
 CHUNK = 20_000
+DAY_OFF = "2026-08-19"
 KEYS = ("business_development", "project_landing", "government_service", "complaint_report", "consultation")
 
 
@@ -182,10 +184,13 @@ async def measure(dsn: str, given: argparse.Namespace) -> None:
         key = given.only or "business_development"
         body = deepcopy(dict(house.rules.bodies["workflow", key][1]))
         body["clocks"]["resolve"] |= {"budget": max(1, body["clocks"]["resolve"]["budget"] * 2 // 3)}
-        calendar = deepcopy(dict(house.rules.bodies["calendar", "cn-jinan"][1])) | {"day_end": "office_close"}
+        usual = dict(house.rules.bodies["calendar", "cn-jinan"][1])
+        calendar, day_off = deepcopy(usual) | {"day_end": "office_close"}, deepcopy(usual)
+        day_off["years"]["2026"]["off"][DAY_OFF] = "a day off of the city"
         drafts: dict[str, dict[str, Any]] = {
             f"draft of {key}": {"workflow": body},
-            "draft calendar": {"calendar": calendar},
+            "draft calendar with one more day off": {"calendar": day_off},
+            "draft calendar that ends every day earlier": {"calendar": calendar},
         }
         for name, draft in drafts.items():
             digests = set()

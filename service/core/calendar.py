@@ -166,6 +166,15 @@ class Calendar:
     def __repr__(self) -> str:
         return f"Calendar({self.key!r}, version={self.version})"
 
+    def dates_unlike(self, other: Calendar) -> list[date]:
+        """The dates, in order, that the two count differently: begin, end, office intervals or whether they work."""
+        ours, theirs = self._tables, other._tables
+        unlike = (np.diff(ours.ranks) != np.diff(theirs.ranks)) | (ours.day_ends != theirs.day_ends)
+        unlike |= (ours.midnights[:-1] != theirs.midnights[:-1]) | (ours.midnights[1:] != theirs.midnights[1:])
+        rows = [set(zip(c._owners, c._starts, c._ends, strict=True)) for c in (self, other)]
+        unlike[[day for day, _, _ in rows[0] ^ rows[1] if day >= 0]] = True
+        return [date_at(index) for index in np.flatnonzero(unlike).tolist()]
+
     # --- due times
 
     def add(self, anchor: datetime, budget: Budget) -> datetime:

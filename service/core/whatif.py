@@ -12,10 +12,10 @@ nothing under the draft: the ticket is set aside and counted in no figure of eit
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from itertools import count
 from typing import Any
 
@@ -30,6 +30,7 @@ from service.core.replay import Memory, Replay
 from service.core.workflow import catch_up, check_allowed, decide_approval, enter, perform
 
 Version = tuple[str, int]
+_DAY = timedelta(days=1)
 
 REASONS: Mapping[str, Mapping[str, str]] = {
     "action": {"zh": "草案中没有该操作", "en": "the draft has no such action"},
@@ -158,6 +159,7 @@ class World:
         if tried is not None:
             self._spans = [(at, Policies({}, {**p.calendars, tried.key: tried})) for at, p in self._spans]
             self._calendars[tried.key, tried.version] = tried
+        self._unlike = _unlike(tried, rules.calendars) if tried is not None else []
 
     def workflow(self, version: Version) -> Workflow:
         if self._flow is not None and version == (self._flow.key, self._flow.version):
@@ -178,9 +180,9 @@ class World:
             return other
         return self._flow if own else self._rules.workflow(recorded)
 
-    def touches(self, record: Record) -> bool:
-        """Whether this ticket could fare otherwise than recorded."""
-        if self._calendar is not None:
+    def touches(self, record: Record, as_of: datetime) -> bool:
+        """Whether this ticket could fare otherwise than recorded, up to `as_of`."""
+        if self._calendar is not None and self._meets(record, as_of):
             return True
         if self._flow is None:
             return False
@@ -188,6 +190,20 @@ class World:
         if self.flow_for(record.workflow, record.domain, record.urgency, record.route.lead) is not recorded:
             return True
         return any(s.bound_to or s.name in self._binds(recorded) for s in record.steps)
+
+    def _meets(self, record: Record, as_of: datetime) -> bool:
+        """Whether a date that the draft counts differently lies between what the ticket was counted from and to.
+
+        Nothing beyond the due time of a clock decides when it was due; what a timer does later it does by `as_of`.
+        """
+        if self._unlike is None:
+            return True
+        to = max([record.last_at, *(c.due_at for c in record.clocks)])
+        if any(c.open for c in record.clocks):
+            to = max(to, as_of)
+        # a day more on both sides: the calendar's dates are local
+        first = bisect_left(self._unlike, min(record.received_at, record.created_at).date() - _DAY)
+        return first < len(self._unlike) and self._unlike[first] <= to.date() + _DAY
 
     def _binds(self, flow: Workflow) -> frozenset[str]:
         """Names of the actions that may bind a ticket to another workflow."""
@@ -220,6 +236,14 @@ class World:
         return Env(
             flow, calendar, step.actor, step.at, new_id, rules.departments, True, self._calendars, rules.matters, policies
         )  # fmt: skip
+
+
+def _unlike(tried: Calendar, known: Mapping[Version, Calendar]) -> list[date] | None:
+    """The dates that a draft counts differently from any version of the same calendar; None: it may touch every ticket."""
+    versions = [calendar for (key, _), calendar in known.items() if key == tried.key]
+    if not versions or any((c.districts, c.extends) != (tried.districts, tried.extends) for c in versions):
+        return None
+    return sorted({day for calendar in versions for day in tried.dates_unlike(calendar)})
 
 
 @dataclass(frozen=True, slots=True)

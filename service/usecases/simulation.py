@@ -296,7 +296,7 @@ class Replayer:
             if found.lead != record.route.lead and record.answered is None:
                 route = RouteTo(found.lead, found.co_handlers, found.rule)
         life = None
-        if route is not None or self._as_tried.touches(record):
+        if route is not None or self._as_tried.touches(record, self.plan.as_of):
             life = live(record, self._as_tried, self._memory, self.plan.as_of, route)
         tally.compare(record, self.plan.as_of, life)
 

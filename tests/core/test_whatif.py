@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from random import Random
 from typing import Any
 
@@ -335,14 +335,51 @@ def test_a_ticket_that_depends_on_another_is_set_aside() -> None:
 
 def test_a_draft_touches_only_tickets_that_it_takes() -> None:
     record = recorded(replied_on_day_six())
-    assert World(rules(changed("project_landing")), draft=True).touches(record)
-    assert not World(rules(changed("consultation")), draft=True).touches(record)
+    assert World(rules(changed("project_landing")), draft=True).touches(record, record.last_at)
+    assert not World(rules(changed("consultation")), draft=True).touches(record, record.last_at)
     own = {**folder().workflows["consultation"], "key": "tax_own", "departments": ["tax"], "domains": []}
     overlay = compile_workflow(own, 1)
     world = World(rules(overlay), draft=True)
-    assert world.touches(record), "a new overlay of the lead takes what the domain's workflow had"
+    assert world.touches(record, record.last_at), "a new overlay of the lead takes what the domain's workflow had"
     life = lived(record, rules(overlay), draft=True, as_of=record.last_at)
     assert (life.ticket.workflow_key, life.ticket.workflow_version) == ("tax_own", 1)
+
+
+def with_days_off(days: Mapping[str, str], **more: Any) -> Calendar:
+    body = deepcopy(dict(folder().calendars["cn-jinan"]))
+    for day, name in days.items():
+        body["years"][day[:4]].get("work", {}).pop(day, None)
+        body["years"][day[:4]]["off"][day] = name
+    return Calendar.compile({**body, **more}, 2)
+
+
+def test_dates_that_two_calendars_count_differently_are_known() -> None:
+    usual = builders.calendar()
+    assert usual.dates_unlike(usual) == usual.dates_unlike(with_days_off({})) == []
+    assert with_days_off({"2026-11-10": "x", "2026-11-14": "a Saturday"}).dates_unlike(usual) == [date(2026, 11, 10)]
+    shorter = with_days_off({}, week={**folder().calendars["cn-jinan"]["week"], "fri": [["09:00", "11:00"]]})
+    assert {day.isoweekday() for day in shorter.dates_unlike(usual)} >= {5}
+    for all_else in ({"zone": "Asia/Tokyo"}, {"day_end": "office_close"}):
+        assert len(with_days_off({}, **all_else).dates_unlike(usual)) > 10_000
+
+
+def test_a_life_that_no_changed_day_meets_is_not_lived_again_and_would_be_the_same() -> None:
+    touched = 0
+    for seed in range(300):
+        rng = Random(seed)
+        case, _ = builders.a_history(rng, length=16)
+        case.pump(case.now + timedelta(days=rng.randint(0, 20)))
+        record = recorded(case)
+        days = {(record.received_at.date() + timedelta(days=rng.randint(-6, 20))).isoformat(): "x" for _ in range(2)}
+        given = rules(None, with_days_off({day: name for day, name in days.items() if day[:4] in {"2025", "2026"}}))
+        if World(given, draft=True).touches(record, case.now):
+            touched += 1
+            continue
+        as_it_was, as_tried = (lived(record, given, draft=draft, as_of=case.now) for draft in (False, True))
+        assert as_it_was.aside == as_tried.aside and as_it_was.refused == as_tried.refused, (seed, days)
+        assert state_of(as_it_was.ticket) == state_of(as_tried.ticket), (seed, days)
+        assert (as_it_was.cards, as_it_was.proposed) == (as_tried.cards, as_tried.proposed), (seed, days)
+    assert 50 < touched < 250
 
 
 def test_a_draft_that_no_longer_takes_a_ticket_leaves_it_to_the_next() -> None:
