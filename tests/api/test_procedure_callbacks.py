@@ -40,6 +40,17 @@ async def test_g26_the_callers_queue_has_one_entry_an_enterprise_with_all_its_ti
     assert [f["enterprise"]["name"] for f in page["items"] + rest] == [f["enterprise"]["name"] for f in firms]
 
 
+async def test_special_case_5_a_recused_caller_is_given_other_calls_only(city: City) -> None:
+    kin, other = await replied(city), await replied(city, title="另一件事")
+    recusal = {"subject": "zhou@hotline", "reason": "亲属"}
+    assert (await city.post(f"/v1/tickets/{kin}/recusals", recusal, "supervisor")).status_code == 201
+    for who, calls in (("zhou@hotline", {other}), ("wu@hotline", {kin, other})):
+        assert {t["id"] for f in await waiting(city, who) for t in f["tickets"]} == calls
+    await send(
+        city, "callbacks", "zhou@hotline", 422, results=[{"ticket": kin, "solved": "yes", "satisfaction": "satisfied"}]
+    )
+
+
 async def test_g26_one_call_records_the_results_of_several_tickets_of_one_enterprise_or_none(city: City) -> None:
     one, two = await replied(city), await replied(city, title="另一件事")
     other = await replied(city, enterprise={"name": "济南另一家公司"})
