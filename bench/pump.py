@@ -150,7 +150,7 @@ async def without_indexes(connection: asyncpg.Connection) -> list[str]:
 
 
 async def _originals(connection: asyncpg.Connection) -> list[str]:
-    """The rows of the routed real tickets beside the tables, and the statements that copy them, one a table."""
+    """The rows of the routed real tickets beside the tables, and the statements that copy them: firms, then table by table."""
     await connection.execute(
         """CREATE TEMP TABLE original AS SELECT id, row_number() OVER (ORDER BY id) - 1 AS k, count(*) OVER () AS of
            FROM tickets t WHERE source_reference LIKE 'real-%'

@@ -5,8 +5,8 @@
 Recorded lives are made by the engine itself (random handlers, co-handlers, requests, rounds and reviews over a quarter),
 stored as the house stores them, and copied set-wise with ids of their own; copies differ in nothing else. Then they are
 replayed under drafts (shorter limits of one workflow; one more day off; every day ends earlier, which moves every clock),
-in as many processes as there are cores, each twice. Seconds are of the wall; memory
-is the sum over this process and its replaying children at their highest.
+in as many processes as there are cores, each twice. Seconds are of the wall; memory is the sum over this process and its
+replaying children at their highest.
 """
 
 from __future__ import annotations
