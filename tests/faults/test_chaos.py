@@ -114,16 +114,19 @@ async def test_t12_ten_rolling_restarts_of_the_workers_lose_nothing(
     told, before = Told(), len(stage.told)
     [since] = await stage.rows("SELECT clock_timestamp() AS at")
     async with asyncio.TaskGroup() as group:
-        group.create_task(load(stage, told, seed=121, flows=60, seconds=8))
+        group.create_task(load(stage, told, seed=121, flows=60, seconds=20))
         for n in range(10):
             name = WORKERS[n % 2]
-            await poll_for(lambda name=name: takes_sigterm(stage.supervisor.pid(name)), 60)
             pid = stage.kill(name, signal.SIGTERM)
             await poll_for(lambda name=name, pid=pid: stage.supervisor.pid(name) != pid, 30)
+            # rolling: the next one is asked to end when this one works again
+            await poll_for(lambda name=name: takes_sigterm(stage.supervisor.pid(name)), 60)
     ended = [line for line in stage.told[before:] if "ended with code" in line or "was killed" in line]
     assert all("worker" in line and "ended with code 0;" in line for line in ended), "\n".join(ended)
     assert len(ended) == 10, "\n".join(ended)
-    assert await late_since(stage, since["at"], at_least=150) < 10
+    late = await late_since(stage, since["at"], at_least=150)
+    print(f"latest {late:.2f} s")
+    assert late < 3
     assert len(told.tickets) == 60
     await nothing_offends(stage)
 
