@@ -127,13 +127,14 @@ async def seed(house: House, dsn: str, tickets: int, lives: int, key: str | None
 
 async def _copies(connection: asyncpg.Connection) -> list[str]:
     await connection.execute(
-        "CREATE TEMP TABLE original AS SELECT id, row_number() OVER (ORDER BY id) - 1 AS k, count(*) OVER () AS of FROM tickets"
+        "CREATE TEMP TABLE original AS SELECT id, row_number() OVER (ORDER BY id) - 1 AS k FROM tickets"
     )
+    lives = await connection.fetchval("SELECT count(*) FROM original")
     statements = []
     for table in COPIED:
         key = "id" if table == "tickets" else "ticket_id"
         await connection.execute(
-            f"""CREATE TEMP TABLE o_{table} AS SELECT s.*, o.k AS o_k, o.of AS o_of
+            f"""CREATE TEMP TABLE o_{table} AS SELECT s.*, o.k AS o_k
                 FROM original o JOIN {table} s ON s.{key} = o.id;
                 CREATE INDEX ON o_{table} (o_k); ANALYZE o_{table}"""
         )
@@ -156,7 +157,7 @@ async def _copies(connection: asyncpg.Connection) -> list[str]:
         names = [row[0] for row in rows]
         statements.append(
             f"INSERT INTO {table} ({', '.join(names)}) SELECT {', '.join(own.get(name, f's.{name}') for name in names)}"
-            f" FROM generate_series($1::bigint, $2::bigint) n JOIN o_{table} s ON s.o_k = n % s.o_of"
+            f" FROM generate_series($1::bigint, $2::bigint) n JOIN o_{table} s ON s.o_k = n % {lives}"
         )
     return statements
 
