@@ -34,6 +34,12 @@ from service.core.rebinding import rebind
 CAPS = frozenset({"pause_cap", "planned_until"})
 """Clocks at whose due time a pause ends by itself: the ticket's own, not the request's that granted it."""
 
+RENEWS = ("rebind", "newest")
+"""The effect that is nothing to offer where NOTHING_NEWER."""
+NOTHING_NEWER = (
+    "The ticket is bound to the newest version of the workflow that fits it already. / 该工单已适用现行最新规则。"
+)
+
 
 def run(draft: Draft, branch: Branch | Rung) -> None:
     """Carry out the effects in their order, then move to the stage named, if any."""
@@ -517,7 +523,7 @@ def _reclassify(draft: Draft, _: Any) -> None:
 
 def _rebind(draft: Draft, which: str) -> None:
     if not rebind(draft, str(draft.form.get("reason", "")), newest=which == "newest"):
-        raise Conflict("The ticket is bound to the newest version of the workflow that fits it already.")
+        raise Conflict(NOTHING_NEWER)
 
 
 def _replace(draft: Draft, name: str) -> None:

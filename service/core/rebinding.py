@@ -20,6 +20,7 @@ from service.core.definitions import ClockDef, Workflow
 from service.core.draft import Draft
 from service.core.errors import Conflict
 from service.core.model import Approval, Clock, ClockState, Extension, Firing, Notice, evolve
+from service.core.policies import Choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +43,11 @@ def rebind(draft: Draft, reason: str, *, newest: bool = False, must: bool = True
     The same workflow keeps its version unless `newest`. One that lacks a stage or a clock which the ticket may stand on
     is refused (Conflict) if it `must` fit, else passed over: moving between unlike workflows takes a mapping of stages.
     """
+    choice = another(draft, newest=newest)
+    if choice is None:
+        return False
     env, ticket = draft.env, draft.ticket
-    if env.policies is None:
-        return False
-    choice = env.policies.choose(ticket.domain, ticket.urgency, ticket.lead)
     flow, old = choice.flow, env.workflow
-    if flow.key == old.key and not (newest and flow.version != old.version):
-        return False
     missing = sorted(({*old.stages} - {*flow.stages}) | ({*old.clocks} - {*flow.clocks}))
     if missing:
         if must:
@@ -56,6 +55,7 @@ def rebind(draft: Draft, reason: str, *, newest: bool = False, must: bool = True
                 f"The workflow {flow.key} lacks what this ticket's has: {', '.join(missing)}.", workflow=flow.key
             )
         return False
+    assert env.policies is not None, "they made the choice"
     draft.env = replace(env, workflow=flow, calendar=env.policies.calendar_for(flow, ticket.district))
     overtaken = _withdraw_unknown(draft, old)
     draft.set(workflow_key=flow.key, workflow_version=flow.version)
@@ -72,6 +72,16 @@ def rebind(draft: Draft, reason: str, *, newest: bool = False, must: bool = True
         rule=choice.rule,
     )
     return True
+
+
+def another(draft: Draft, *, newest: bool) -> Choice | None:
+    """The policy that fits the ticket now, if it is not the one that it is bound to. Raises NotFound where none fits."""
+    if draft.env.policies is None:
+        return None
+    ticket, bound = draft.ticket, draft.env.workflow
+    choice = draft.env.policies.choose(ticket.domain, ticket.urgency, ticket.lead)
+    same = choice.flow.key == bound.key and not (newest and choice.flow.version != bound.version)
+    return None if same else choice
 
 
 def _withdraw_unknown(draft: Draft, old: Workflow) -> list[Approval]:

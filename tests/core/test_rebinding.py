@@ -293,11 +293,13 @@ def test_T8_a_policy_that_is_not_like_the_tickets_is_refused_by_hand_and_passed_
 def test_T8_the_newest_version_of_a_policy_is_bound_by_an_explicit_act_only() -> None:
     case = handled()
     assert isinstance(case.refused(DISPATCHER, "rebind", reason="r"), Conflict)
+    assert "rebind" not in case.possible(DISPATCHER), "what can only be refused is not offered"
     plain = deepcopy(folder().workflows["project_landing"])
     plain["clocks"]["resolve"]["budget"] = 12
     case = with_tax(case, compile_workflow(plain, 2)).on("2026-09-15 10:00")
     case.act(LEAD, "submit_plan", plan="p")
     assert case.clock("resolve").budget == 15, "nothing changes by itself"
+    assert "rebind" in case.possible(DISPATCHER)
     case.act(DISPATCHER, "rebind", reason="the new limits hold for it too")
     assert (case.ticket.workflow_version, case.clock("resolve").budget) == (2, 12)
     assert case.clock("opinion").workflow_version == 1, "a finished clock keeps the policy it was finished under"
