@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from service.db.session import Tx
+from service.db.tickets import not_recused
 
 LISTED = 100
 """How many tickets a digest names; `more` says how many it does not."""
@@ -51,10 +52,10 @@ async def gather(tx: Tx, recipients: Sequence[str], slot: datetime, new_id: Call
 async def of(tx: Tx, recipients: Sequence[str], after: str | None, limit: int) -> list[Any]:
     """Notices of these recipients, newest first."""
     return await tx.rows(
-        """SELECT n.id, n.recipient, n.kind, n.about, n.due_at, n.created_at, n.ticket_id, t.number
+        f"""SELECT n.id, n.recipient, n.kind, n.about, n.due_at, n.created_at, n.ticket_id, t.number
            FROM notices n JOIN tickets t ON t.id = n.ticket_id
-           WHERE n.recipient = ANY($1::text[]) AND ($2::uuid IS NULL OR n.id < $2)
-           ORDER BY n.id DESC LIMIT $3""",
+           WHERE n.recipient = ANY($1::text[]) AND ($2::uuid IS NULL OR n.id < $2) AND {not_recused("t")}
+           ORDER BY n.id DESC LIMIT $3""",  # noqa: S608
         list(recipients), after, limit,
     )  # fmt: skip
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from service.db.reports import Scope
 from service.db.session import Tx
+from service.db.tickets import not_recused
 
 EXCUSED = """
     SELECT e.ticket_id FROM exemptions e
@@ -43,7 +44,7 @@ async def breaches(
 ) -> list[Any]:
     """Broken promises, newest first. `filters`: department, clock, domain, whether it still runs (None: any)."""
     at, last = after or (None, None)
-    sql = f"""SELECT * FROM ({BREACHES}) b {_WANTED}
+    sql = f"""SELECT * FROM ({BREACHES} AND {not_recused("t")}) b {_WANTED}
               AND ($9::timestamptz IS NULL OR (b.breached_at, b.id) < ($9, $10::uuid))
               ORDER BY b.breached_at DESC, b.id DESC LIMIT $11"""  # noqa: S608
     return await tx.rows(sql, scope.start, scope.end, scope.as_of, scope.departments, *filters, at, last, limit)
@@ -88,7 +89,7 @@ async def aged(
     assert set(filters) <= set(AGE_KEYS)
     at, last = after or (None, None)
     wanted = "".join(f" AND o.{name} IS NOT DISTINCT FROM ${n}::text" for n, name in enumerate(filters, 8))
-    sql = f"""SELECT * FROM ({OPEN}) o
+    sql = f"""SELECT * FROM ({OPEN} AND {not_recused("t")}) o
               WHERE ($3::int IS NULL OR o.age_days >= $3) AND ($4::int IS NULL OR o.age_days < $4)
                 AND ($5::timestamptz IS NULL OR (o.received_at, o.id) > ($5, $6::uuid)) {wanted}
               ORDER BY o.received_at, o.id LIMIT $7"""  # noqa: S608
@@ -167,7 +168,7 @@ async def listed(
     at, last = after or (None, None)
     sql = f"""SELECT t.id, t.number, {TITLE} AS title, t.domain, t.phase, t.lead AS department, t.round, t.next_due_at,
                      t.received_at, t.counters
-              {_LISTED.format(condition=LISTS[name])}
+              {_LISTED.format(condition=LISTS[name])} AND {not_recused("t")}
                 AND ($5::timestamptz IS NULL OR (coalesce(t.next_due_at, 'infinity'), t.id) > ($5, $6::uuid))
               ORDER BY coalesce(t.next_due_at, 'infinity'), t.id LIMIT $7"""
     return await tx.rows(sql, tx.now, departments, today, tomorrow, at, last, limit)

@@ -10,6 +10,7 @@ from typing import Any
 from service.core.model import Exemption
 from service.core.supervision import Supervision
 from service.db.session import Tx
+from service.db.tickets import not_recused
 
 TABLES: Mapping[type[Any], str] = {Exemption: "exemptions", Supervision: "supervisions"}
 
@@ -45,7 +46,7 @@ async def listed(
     wanted = "".join(f" AND (${n}::text IS NULL OR r.{name} = ${n})" for n, name in enumerate(filters, 4))
     since, last = after or (None, None)
     sql = f"""SELECT r.*, t.number AS ticket_number FROM {TABLES[kind]} r JOIN tickets t ON t.id = r.ticket_id
-              WHERE ($1::timestamptz IS NULL OR (r.{at}, r.id) < ($1, $2::uuid)) {wanted}
+              WHERE ($1::timestamptz IS NULL OR (r.{at}, r.id) < ($1, $2::uuid)) AND {not_recused("t")} {wanted}
               ORDER BY r.{at} DESC, r.id DESC LIMIT $3"""  # noqa: S608
     rows = await tx.rows(sql, since, last, limit, *filters.values())
     return [(_value(kind, row), row["ticket_number"]) for row in rows]

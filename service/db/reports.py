@@ -13,6 +13,7 @@ from typing import Any
 
 from service.core.rates import COUNT_NAMES
 from service.db.session import Tx
+from service.db.tickets import not_recused
 
 PARTS: Mapping[str, tuple[str, ...]] = {
     "sign": ("on_time_sign_rate",),
@@ -121,7 +122,8 @@ async def sla_tickets(
     after: tuple[str, str] | None,
     limit: int,
 ) -> list[Any]:
-    """What a figure counts, by ticket id: ticket_id, number, subject, department, at, hit.
+    """What a figure counts, by ticket id: ticket_id, number, subject, department, at, hit. A figure counts what its reader
+    is recused from as well; the list does not show it.
 
     `part`: numerator, denominator, or excluded (kept out by an exemption). `filters`: key -> its value (None: where it is
     not known). `after`: ticket id and subject of the last row before.
@@ -136,6 +138,7 @@ async def sla_tickets(
     sql = f"""SELECT f.ticket_id, f.number, f.subject, f.department, f.at, f.hits[$10::int] AS hit
               FROM ({FACTS}) f
               WHERE f.hits[$10] IS NOT NULL {rated} {wanted}
+                AND NOT EXISTS (SELECT FROM tickets k WHERE k.id = f.ticket_id AND NOT {not_recused("k")})
                 AND ($7::uuid IS NULL OR (f.ticket_id, f.subject) > ($7, $8::text))
               ORDER BY f.ticket_id, f.subject LIMIT $9"""  # noqa: S608
     at_id, at_subject = after or (None, None)
@@ -148,7 +151,7 @@ async def restated(tx: Tx, scope: Scope, limit: int) -> list[Any]:
     Newest change first.
     """
     return await tx.rows(
-        """SELECT e.id, e.ticket_id, t.number, e.scope, e.round, e.code, c.change, c.at, c.by, c.reason, e.expires_at
+        f"""SELECT e.id, e.ticket_id, t.number, e.scope, e.round, e.code, c.change, c.at, c.by, c.reason, e.expires_at
            FROM exemptions e JOIN tickets t ON t.id = e.ticket_id
            CROSS JOIN LATERAL (VALUES
                ('approved', CASE WHEN e.state <> 'denied' THEN e.decided_at END, e.decided_by, e.decision_reason),
@@ -156,8 +159,8 @@ async def restated(tx: Tx, scope: Scope, limit: int) -> list[Any]:
                ('expired', CASE WHEN e.state = 'approved' AND e.expires_at < $3 THEN e.expires_at END, 'system', '')
            ) c (change, at, by, reason)
            WHERE c.at >= $2 AND c.at < $3 AND t.received_at < $2 AND (t.closed_at IS NULL OR t.closed_at >= $1)
-             AND ($4::text[] IS NULL OR t.lead = ANY ($4))
-           ORDER BY c.at DESC, e.id LIMIT $5""",
+             AND ($4::text[] IS NULL OR t.lead = ANY ($4)) AND {not_recused("t")}
+           ORDER BY c.at DESC, e.id LIMIT $5""",  # noqa: S608
         scope.start, scope.end, scope.as_of, scope.departments, limit,
     )  # fmt: skip
 

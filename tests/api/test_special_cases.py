@@ -633,6 +633,12 @@ async def test_special_case_5_a_recused_reviewer_finds_the_matter_in_no_list(cit
     review = answer.json()["id"]
     await city.act(t, "request_return", "handler:tax", ground="not_our_duty", reason="x")
     ways = {"/v1/reviews": "reviewer", "/v1/reviews/board": "reviewer", "/v1/approvals": "supervisor"}
+    urge = {"kind": "urge", "ground": "should_have_been_solved", "reason": "x"}
+    assert (await city.post(f"/v1/tickets/{t}/supervisions", urge, "supervisor")).status_code == 201
+    await city.advance(advance_by="P30D")
+    lists = ("/v1/supervisions", "/v1/notices", "/v1/reports/sla/tickets?figure=new", "/v1/reports/breaches",
+             "/v1/reports/aging/tickets", "/v1/reports/due?list=red")  # fmt: skip
+    ways |= dict.fromkeys(lists, "supervisor")
     for path, role in ways.items():
         assert number in (await city.get(path, f"qian@{role}")).text, path
     for role in ("reviewer", "supervisor"):
