@@ -14,7 +14,7 @@ What stops a clock, told apart in the ledger:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -206,7 +206,7 @@ def excuse_decision(clock: Clock, calendar: Calendar, asked_at: datetime, decide
     if asked_at < clock.due_at and due(excused, calendar) < decided_at:
         # decided after the close of office: the day of the decision has no time left to give
         tomorrow = calendar.start_of(calendar.local_date(decided_at) + timedelta(days=1))
-        excused = evolve(clock, segments=(*clock.segments, replace(segment, end=tomorrow)))
+        excused = evolve(clock, segments=(*clock.segments, evolve(segment, end=tomorrow)))
     return excused
 
 
@@ -337,4 +337,4 @@ def _close_open(clock: Clock, at: datetime) -> tuple[Segment, ...]:
 
 def _closed(segment: Segment, at: datetime) -> Segment:
     end = min(at, segment.until) if segment.until else at
-    return replace(segment, end=max(end, segment.start))
+    return evolve(segment, end=max(end, segment.start))

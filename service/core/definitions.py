@@ -62,6 +62,11 @@ class Rung:
     effects: tuple[tuple[str, Any], ...]
     to: str | None
 
+    @property
+    def only_tells(self) -> bool:
+        """Whether it does nothing but tell people, whatever the ticket is like."""
+        return self.when is None and self.to is None and all(verb == "notify" for verb, _ in self.effects)
+
 
 @dataclass(frozen=True, slots=True)
 class Statutory:

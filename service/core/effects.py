@@ -279,7 +279,7 @@ def _add_co_handlers(draft: Draft, _: Any) -> None:
 
 
 def _end_assignment(draft: Draft, leg: Assignment, reason: str) -> None:
-    draft.put("assignments", replace(leg, state="ended", ended_at=draft.now, end_reason=reason))
+    draft.put("assignments", evolve(leg, state="ended", ended_at=draft.now, end_reason=reason))
     own = [c for c in draft.ticket.clocks if c.open and c.assignment_id == leg.id]
     end_clocks(draft, own, reason, cancelled=True)
 
@@ -300,7 +300,7 @@ def _assign_to(draft: Draft, _: Any) -> None:
         raise Conflict("No department handles this ticket yet; dispatch it first.")
     if f"person:{draft.form['assignee']}" in draft.ticket.recused:
         raise Conflict("This person is recused from this ticket.")
-    draft.put("assignments", replace(leg, assignee=str(draft.form["assignee"])))
+    draft.put("assignments", evolve(leg, assignee=str(draft.form["assignee"])))
 
 
 def _accept(draft: Draft, how: str) -> None:
@@ -314,13 +314,13 @@ def _accept(draft: Draft, how: str) -> None:
             changes["assignee"] = draft.actor.subject
     else:
         changes["round"] = draft.ticket.round
-    draft.put("assignments", replace(leg, **changes))
+    draft.put("assignments", evolve(leg, **changes))
 
 
 def _submit_leg(draft: Draft, _: Any) -> None:
     leg = draft.leg
     assert leg is not None, "a handler acts for a leg (checked before)"
-    draft.put("assignments", replace(leg, state="submitted", submitted_at=draft.now))
+    draft.put("assignments", evolve(leg, state="submitted", submitted_at=draft.now))
     if leg.role == "lead":
         _round(draft, submitted_at=draft.now, department=leg.department)
 
@@ -328,7 +328,7 @@ def _submit_leg(draft: Draft, _: Any) -> None:
 def _round(draft: Draft, **changes: Any) -> None:
     current = draft.ticket.current_round()
     if current is not None:
-        draft.put("rounds", replace(current, **changes))
+        draft.put("rounds", evolve(current, **changes))
 
 
 def _request(draft: Draft, kind: str) -> None:
@@ -359,7 +359,7 @@ def _withdraw_open(draft: Draft, _: Any) -> None:
         if approval.state != "pending":
             continue
         definition = draft.env.workflow.approvals[approval.kind]
-        draft.put("approvals", replace(approval, state="withdrawn", decided_at=draft.now, reason="overtaken"))
+        draft.put("approvals", evolve(approval, state="withdrawn", decided_at=draft.now, reason="overtaken"))
         own = [c for c in draft.open_clocks(definition.clock) if c.subject_id == approval.id]
         end_clocks(draft, own, "overtaken", cancelled=True)
         _excuse(draft, list(definition.delays), approval)
@@ -492,7 +492,7 @@ def _sign_off(draft: Draft, verdict: str) -> None:
     )
     if verdict == "accepted":
         return
-    draft.put("assignments", replace(leg, state="pending", submitted_at=None))
+    draft.put("assignments", evolve(leg, state="pending", submitted_at=None))
     for name, definition in draft.env.workflow.clocks.items():
         if name.startswith("co_") and definition.family == "assignment":
             start_clock(draft, name, anchor=draft.now, assignment=leg, budget=definition.rework)
@@ -598,7 +598,7 @@ def _finish_legs(draft: Draft) -> None:
     legs = {a.department for a in draft.ticket.assignments if a.open} | set(draft.ticket.visible_to)
     for leg in draft.ticket.assignments:
         if leg.open:
-            draft.put("assignments", replace(leg, state="ended", ended_at=draft.now, end_reason="closed"))
+            draft.put("assignments", evolve(leg, state="ended", ended_at=draft.now, end_reason="closed"))
     draft.set(visible_to=tuple(sorted(legs)))
 
 

@@ -7,6 +7,7 @@ three answers that recur in thousands of lives are remembered. None of them is a
   due times     of clocks of days, by the date of their anchor: the time of day does not matter to them
   rungs         of the same clocks, likewise
 
+Rungs that do nothing but tell people, whom a replay does not tell, are passed by in one go up to whatever comes next.
 A test lives random histories through this and through the engine itself and finds the same tickets.
 """
 
@@ -31,27 +32,30 @@ _NAMES: Final = "|".join(sorted(CONTEXT))
 _READ: Final = re.compile(rf"(?<![\w.])({_NAMES})\b(?:\.(\w+))?(?:\.(\w+))?")
 _KEPT: Final = 50_000
 _OF_A_SERIES: Final = 3
+_FURTHER: Final = 4
 _ABSENT: Final = object()
 _NOTHING: Final[Mapping[str, Any]] = {}
 _AFTER: Final = frozenset({"due", "after"})
 _LIVE: Final = frozenset({ClockState.RUNNING, ClockState.BREACHED_RUNNING})
 _NATURAL_HOURS: Final = Measure.natural_hours
 At = TypeVar("At", datetime, timedelta)
+RungOf = tuple[str, str, At, bool]
+"""Name, kind, when, and whether it does nothing but tell people."""
 Getter = Callable[["Replay"], Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Ladder:
-    """Due time and rungs of a clock of days without pauses: (name, kind, instant) in the order in which they fire.
+    """Due time and rungs of a clock of days without pauses, in the order in which they fire.
 
     `clear`: every rung lies at or after this instant, so an anchor up to it moves none. `more`: of a series of rungs only
-    the first are here, with whatever else comes before the last of them; few lives go further.
+    so many are here, with whatever else comes before the last of them (few lives go further); 0: all are.
     """
 
     due_at: datetime
-    rungs: tuple[tuple[str, str, datetime], ...]
+    rungs: tuple[RungOf[datetime], ...]
     clear: datetime
-    more: bool
+    more: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,7 @@ class Span:
     """The same of a clock of natural hours whose rungs are natural hours too: all counted from its anchor."""
 
     due: timedelta
-    rungs: tuple[tuple[str, str, timedelta], ...]
+    rungs: tuple[RungOf[timedelta], ...]
 
 
 @dataclass(slots=True)
@@ -155,13 +159,32 @@ class Replay(Draft):
                 clock.__dict__["next_fire_at"] = first[1] if first else None
             elif (span := self._span(clock)) is not None:
                 start, soon = clock.anchor, self._first(clock, span.rungs)
-                clock = evolve(clock, due_at=start + span.due, next_fire_at=start + soon[1] if soon else None)
+                clock = evolve(clock, due_at=start + span.due, next_fire_at=start + soon[2] if soon else None)
             else:
                 times = self.env.workflow.clocks[clock.name].times
                 clock = clocks.project(clock, times, self.env.calendar_of(clock), self.deciding(clock))
         elif clock.segments:
             clock = evolve(clock, due_at=clocks.due(clock, self.env.calendar_of(clock)))
         self.put("clocks", clock)
+
+    def pass_by(self, due: Sequence[Clock], until: datetime) -> bool:
+        """All rungs that only tell people, up to the first that does more: nothing reads what they change before that."""
+        told = []
+        for clock in due:
+            rungs, more = self._coming(clock)
+            told.append((clock, rungs))
+            if more is not None and more < until:
+                until = more
+        passing = False
+        for clock, rungs in told:
+            passed = [rung for rung in rungs if rung[2] < until]
+            if not passed:
+                continue
+            if any(kind == "due" for _, kind, _, _ in passed):
+                clock = clocks.breach(clock)
+            self.put("clocks", self.armed(evolve(clock, fired=(*clock.fired, *(rung[0] for rung in passed)))))
+            passing = True
+        return passing
 
     # -- reading, with what is remembered
 
@@ -173,7 +196,7 @@ class Replay(Draft):
         if span is None:
             return super().upcoming(clock)
         soon = self._first(clock, span.rungs)
-        return (soon[0], clock.anchor + soon[1]) if soon else None
+        return (soon[0], clock.anchor + soon[2]) if soon else None
 
     def holds(self, condition: Any) -> bool:
         if condition is None:
@@ -201,23 +224,30 @@ class Replay(Draft):
             return None
         definition, calendar = self.env.workflow.clocks[clock.name], self.env.calendar_of(clock)
         amount = clocks.total(clock) if clock.extensions else clock.budget
-        ladder = self._rungs_of(definition, calendar, Budget(clock.measure, amount), clock.anchor)
-        return ladder if clock.anchor <= ladder.clear else None
+        measure, anchor, fired = clock.measure, clock.anchor, clock.fired
+        ladder = self._rungs_of(definition, calendar, measure, amount, anchor)
+        while ladder.more and ladder.rungs[-1][0] in fired:
+            ladder = self._rungs_of(definition, calendar, measure, amount, anchor, ladder.more * _FURTHER)
+        return ladder if anchor <= ladder.clear else None
 
     def due_of(self, name: str, anchor: datetime, budget: Budget) -> datetime:
         if not budget.measure.counts_days:
             return super().due_of(name, anchor, budget)
-        return self._rungs_of(self.env.workflow.clocks[name], self.env.calendar, budget, anchor).due_at
+        definition = self.env.workflow.clocks[name]
+        return self._rungs_of(definition, self.env.calendar, budget.measure, budget.amount, anchor).due_at
 
-    def _rungs_of(self, definition: ClockDef, calendar: Calendar, budget: Budget, anchor: datetime) -> Ladder:
+    def _rungs_of(
+        self, definition: ClockDef, calendar: Calendar, measure: Measure, amount: int, anchor: datetime,
+        series: int = _OF_A_SERIES,
+    ) -> Ladder:  # fmt: skip
         memory = self.memory
         day = self._date(anchor, calendar)
-        key = (id(definition), id(calendar), budget.measure, budget.amount, day)
+        key = (id(definition), id(calendar), measure, amount, day, series)
         ladder = memory.ladders.get(key)
         if ladder is None:
             if len(memory.ladders) >= _KEPT:
                 memory.ladders.clear()
-            ladder = memory.ladders[key] = _laid_out(definition, calendar, budget, day)
+            ladder = memory.ladders[key] = _laid_out(definition, calendar, Budget(measure, amount), day, series)
         return ladder
 
     def _span(self, clock: Clock) -> Span | None:
@@ -241,38 +271,60 @@ class Replay(Draft):
 
     def _next(self, clock: Clock, ladder: Ladder) -> tuple[str, datetime] | None:
         found = self._first(clock, ladder.rungs)
-        return super().upcoming(clock) if found is None and ladder.more else found
+        if found is None:
+            return super().upcoming(clock) if ladder.more else None
+        return found[0], found[2]
 
-    def _first(self, clock: Clock, rungs: Sequence[tuple[str, str, At]]) -> tuple[str, At] | None:
+    def _first(self, clock: Clock, rungs: Sequence[RungOf[At]]) -> RungOf[At] | None:
         if clock.state not in _LIVE:
             return None
         fired, deciding = clock.fired, bool(self.ticket.approvals) and self.deciding(clock)
-        for name, kind, at in rungs:
-            if name not in fired and not (deciding and kind in _AFTER):
-                return name, at
+        for rung in rungs:
+            if rung[0] not in fired and not (deciding and rung[1] in _AFTER):
+                return rung
         return None
 
+    def _coming(self, clock: Clock) -> tuple[Sequence[RungOf[datetime]], datetime | None]:
+        """The next rungs that only tell people, and up to when these are known to be all that this clock does."""
+        last: datetime | None = None
+        rungs: Sequence[RungOf[datetime]]
+        if (ladder := self._ladder(clock)) is not None:
+            rungs, last = ladder.rungs, ladder.rungs[-1][2] if ladder.more else None
+        elif (span := self._span(clock)) is not None:
+            rungs = [(name, kind, clock.anchor + at, tells) for name, kind, at, tells in span.rungs]
+        else:
+            return (), clock.next_fire_at
+        coming: list[RungOf[datetime]] = []
+        fired, deciding = clock.fired, bool(self.ticket.approvals) and self.deciding(clock)
+        for rung in rungs:
+            if rung[0] in fired or (deciding and rung[1] in _AFTER):
+                continue
+            if not rung[3]:
+                return coming, rung[2]
+            coming.append(rung)
+        return coming, last
 
-def _laid_out(definition: ClockDef, calendar: Calendar, budget: Budget, day: date) -> Ladder:
-    """The ladder of every such clock whose anchor lies on this date."""
+
+def _laid_out(definition: ClockDef, calendar: Calendar, budget: Budget, day: date, series: int) -> Ladder:
+    """The ladder of every such clock whose anchor lies on this date, with so many rungs of each series."""
     first = _bare(definition, budget, calendar.start_of(day), calendar)
-    rungs: list[tuple[str, str, datetime]] = []
+    rungs: list[RungOf[datetime]] = []
     counted: Counter[str] = Counter()
     last: dict[str, datetime] = {}
     ends: dict[str, datetime] = {}
     for name, time in definition.times:
         if time.series is not None:
             counted[time.series] += 1
-            if counted[time.series] > _OF_A_SERIES:
+            if counted[time.series] > series:
                 ends[time.series] = last[time.series]
                 continue
         at = clocks.rung_at(first, time, calendar)
-        rungs.append((name, time.kind, at))
+        rungs.append((name, time.kind, at, definition.rungs[name].only_tells))
         last[time.series or ""] = at
-    clear = min([first.due_at, *(at for _, kind, at in rungs if kind == "before")])
+    clear = min([first.due_at, *(at for _, kind, at, _ in rungs if kind == "before")])
     if ends:
         rungs = [rung for rung in rungs if rung[2] <= min(ends.values())]
-    return Ladder(first.due_at, tuple(sorted(rungs, key=lambda rung: rung[2])), clear, bool(ends))
+    return Ladder(first.due_at, tuple(sorted(rungs, key=lambda rung: rung[2])), clear, series if ends else 0)
 
 
 def _stretched(definition: ClockDef, budget: int) -> Span | None:
@@ -280,7 +332,7 @@ def _stretched(definition: ClockDef, budget: int) -> Span | None:
     if measures - {_NATURAL_HOURS}:
         return None
     due = timedelta(microseconds=budget)
-    rungs = [(name, time.kind, _after(time, budget)) for name, time in definition.times]
+    rungs = [(name, time.kind, _after(time, budget), definition.rungs[name].only_tells) for name, time in definition.times]
     return Span(due, tuple(sorted(rungs, key=lambda rung: rung[2])))
 
 

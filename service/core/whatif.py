@@ -145,7 +145,7 @@ class World:
     """How lives go on one side of the comparison: as recorded, or under the draft."""
 
     def __init__(self, rules: Rules, *, draft: bool) -> None:
-        self._rules = rules
+        self._rules, self.as_recorded = rules, not draft
         self._flow = rules.draft_workflow if draft else None
         self._calendar = tried = rules.draft_calendar if draft else None
         self._newest = self._tried = rules.newest
@@ -334,7 +334,7 @@ class _Living:
                     break
             if life.aside is None and whole and record.last_was_timer:
                 self._fire(record.last_at)
-            if life.aside is None and whole:
+            if life.aside is None and whole and self.world.as_recorded:
                 life.differences = _differences(record, replay)
             if life.aside is None:
                 self._fire(as_of)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import date, datetime
 from typing import Any
 
@@ -154,12 +153,12 @@ def decide_approval(
     said = {"level": approval.level, "by": env.actor.subject, "at": env.now.isoformat(), "reason": reason}
     told = {"on_behalf_of": on_behalf_of} if on_behalf_of else {}
     said |= told
-    approval = replace(approval, decisions=(*approval.decisions, {**said, "approve": approve}))
+    approval = evolve(approval, decisions=(*approval.decisions, {**said, "approve": approve}))
     higher = next_level(definition, approval, draft.context() | {"form": dict(approval.form)}) if approve else None
     if higher is not None:
-        return _passed_on(draft, replace(approval, level=higher), definition, told)
+        return _passed_on(draft, evolve(approval, level=higher), definition, told)
     state = "approved" if approve else "denied"
-    approval = replace(approval, state=state, decided_by=env.actor.subject, decided_at=env.now, reason=reason)
+    approval = evolve(approval, state=state, decided_by=env.actor.subject, decided_at=env.now, reason=reason)
     came_from = draft.ticket.stage
     draft.approval, draft.form = approval, approval.form
     draft.leg = next((a for a in draft.ticket.assignments if a.id == approval.assignment_id), None)
@@ -221,7 +220,8 @@ def catch_up(draft: Draft, until: datetime, *, timers: bool = False) -> None:
             break
         clock = min(due, key=lambda c: (c.next_fire_at, c.due_at, c.id))
         draft.actor = SYSTEM
-        _fire(draft, clock, draft.env.now)
+        if not draft.pass_by(due, until):
+            _fire(draft, clock, draft.env.now)
     draft.now, draft.actor, draft.quiet, draft.clock, draft.leg = draft.env.now, actor, False, None, None
 
 
