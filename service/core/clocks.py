@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from service.core.calendar import Budget, Calendar, Measure
-from service.core.model import Clock, ClockState, Extension, Segment, evolve
+from service.core.model import Clock, ClockState, Extension, Segment, evolve, value
 
 HELD = "held"
 CLOSED = "closed"
@@ -40,7 +40,7 @@ class RungTime:
     series: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Leg:
     """A stretch of counting: from `start` on, `amount` of the budget is used up before the next pause or the due."""
 

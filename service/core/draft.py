@@ -24,6 +24,7 @@ from service.core.model import (
     Notice,
     Ticket,
     evolve,
+    value,
 )
 from service.core.policies import Policies
 
@@ -44,7 +45,7 @@ COUNTERS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Env:
     """What a decision may look at besides the ticket. `departments`: the codes that exist.
 

@@ -24,7 +24,7 @@ from service.core.calendar import Calendar
 from service.core.definitions import ActionDef, Workflow
 from service.core.draft import Env, RouteTo
 from service.core.errors import ActionNotPossible, Forbidden, JiebanError, NotFound
-from service.core.model import ENDED, SYSTEM, Actor, Clock, Decision, Phase, Role, Ticket, evolve
+from service.core.model import ENDED, SYSTEM, Actor, Clock, Decision, Phase, Role, Ticket, evolve, value
 from service.core.policies import Choice, Policies
 from service.core.replay import Memory, Replay
 from service.core.workflow import catch_up, check_allowed, decide_approval, enter, perform
@@ -50,7 +50,7 @@ REASONS: Mapping[str, Mapping[str, str]] = {
 # --- what is recorded ------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Step:
     """One thing that somebody did. `kind`: act, approval, propose, review, issue, measure, merge, split or recount."""
 
@@ -65,7 +65,7 @@ class Step:
     """The workflow that it bound the ticket to, if it did (T8)."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Kept:
     """One clock as it is stored: what a replay must find again."""
 
@@ -83,7 +83,7 @@ class Kept:
         return self.state not in ENDED
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Leg:
     """A department had the ticket from `start` on, to `end` if that has come."""
 
@@ -92,7 +92,7 @@ class Leg:
     end: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Record:
     """One ticket as it came in, what people did to it, and how it is stored now."""
 
