@@ -27,7 +27,7 @@ from service.core.errors import ActionNotPossible, Forbidden, JiebanError, NotFo
 from service.core.model import ENDED, SYSTEM, Actor, Clock, Decision, Phase, Role, Ticket, evolve, value
 from service.core.policies import Choice, Policies
 from service.core.replay import Memory, Replay
-from service.core.workflow import catch_up, check_allowed, decide_approval, enter, perform
+from service.core.workflow import catch_up, check_allowed, enter, perform, settle
 
 Version = tuple[str, int]
 _DAY = timedelta(days=1)
@@ -402,7 +402,10 @@ class _Living:
             asked = next((a for a in ticket.approvals if a.kind == step.name and a.state == "pending"), None)
             if asked is None:
                 raise _Refused("request", f"no {step.name} is asked for")
-            self._take(lambda: decide_approval(ticket, asked.id, form["approve"], form["reason"], env), "role")
+            try:
+                settle(replay, asked.id, form["approve"], form["reason"])
+            except JiebanError as error:
+                raise _Refused("role", error.detail) from None
         elif step.kind == "propose":
             self._take(lambda: review.propose(ticket, form, env), "review")
         elif step.kind == "review":

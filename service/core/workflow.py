@@ -14,7 +14,7 @@ from datetime import date, datetime
 from typing import Any
 
 from service.core import clocks
-from service.core.definitions import ActionDef, ApprovalDef, holds
+from service.core.definitions import ActionDef, ApprovalDef
 from service.core.draft import Draft, Env, RouteTo
 from service.core.effects import HANDLERS, NOTHING_NEWER, RENEWS, end_clocks, run
 from service.core.errors import ActionNotPossible, Conflict, FieldError, Forbidden, Invalid, NotFound
@@ -128,6 +128,13 @@ def decide_approval(
     """
     draft = Draft(ticket, env)
     catch_up(draft, env.now)
+    settle(draft, approval_id, approve, reason, on_behalf_of)
+    return draft.finish()
+
+
+def settle(draft: Draft, approval_id: str, approve: bool, reason: str, on_behalf_of: str | None = None) -> None:
+    """As `decide_approval`, on a draft on which everything due has fired."""
+    env = draft.env
     approval = next((a for a in draft.ticket.approvals if a.id == approval_id), None)
     if approval is None:
         raise NotFound("There is no such approval.")
@@ -154,13 +161,15 @@ def decide_approval(
     told = {"on_behalf_of": on_behalf_of} if on_behalf_of else {}
     said |= told
     approval = evolve(approval, decisions=(*approval.decisions, {**said, "approve": approve}))
-    higher = next_level(definition, approval, draft.context() | {"form": dict(approval.form)}) if approve else None
+    draft.form = approval.form
+    higher = next_level(draft, definition, approval) if approve else None
     if higher is not None:
-        return _passed_on(draft, evolve(approval, level=higher), definition, told)
+        _passed_on(draft, evolve(approval, level=higher), definition, told)
+        return
     state = "approved" if approve else "denied"
     approval = evolve(approval, state=state, decided_by=env.actor.subject, decided_at=env.now, reason=reason)
     came_from = draft.ticket.stage
-    draft.approval, draft.form = approval, approval.form
+    draft.approval = approval
     draft.leg = next((a for a in draft.ticket.assignments if a.id == approval.assignment_id), None)
     draft.put("approvals", approval)
     end_clocks(draft, [c for c in draft.open_clocks(definition.clock) if c.subject_id == approval.id], "decided")
@@ -176,23 +185,21 @@ def decide_approval(
         **told,
         **{"from": came_from, "to": draft.ticket.stage},
     )
-    return draft.finish()
 
 
-def next_level(definition: ApprovalDef, approval: Approval, context: Mapping[str, Any]) -> int | None:
-    """The next level above the approval's own that this request needs; None: its own is the last."""
+def next_level(draft: Draft, definition: ApprovalDef, approval: Approval) -> int | None:
+    """The next level above the approval's own that this request, the form of the draft, needs; None: its own is the last."""
     above = enumerate(definition.levels[approval.level :], approval.level + 1)
-    return next((n for n, level in above if holds(level.when, context)), None)
+    return next((n for n, level in above if draft.holds(level.when)), None)
 
 
-def _passed_on(draft: Draft, approval: Approval, definition: ApprovalDef, told: Mapping[str, str]) -> Decision:
+def _passed_on(draft: Draft, approval: Approval, definition: ApprovalDef, told: Mapping[str, str]) -> None:
     """A level said yes: the next one decides, within the clock anew. The request stays undecided (T7)."""
     end_clocks(draft, [c for c in draft.open_clocks(definition.clock) if c.subject_id == approval.id], "decided")
     draft.approval = approval
     draft.put("approvals", approval)
     HANDLERS["start"](draft, definition.clock)
     draft.event("approval.passed", approval=approval.id, kind=approval.kind, level=approval.level, **told)
-    return draft.finish()
 
 
 def possible_actions(ticket: Ticket, env: Env) -> list[ActionDef]:
