@@ -39,7 +39,10 @@ class Measure(StrEnum):
     @property
     def counts_days(self) -> bool:
         """True for the two measures of whole days, false for the two of hours."""
-        return self is Measure.natural_days or self is Measure.working_days
+        return self is _NATURAL_DAYS or self is _WORKING_DAYS
+
+
+_NATURAL_DAYS, _WORKING_DAYS = Measure.natural_days, Measure.working_days
 
 
 @dataclass(frozen=True, slots=True)

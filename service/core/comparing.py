@@ -12,7 +12,7 @@ weeks (ISO 8601) are those of the city's zone.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from itertools import accumulate
@@ -25,6 +25,7 @@ from service.core.whatif import REASONS, Kept, Leg, Life, Record, Refusal
 NAMED: Final = 100
 """How many tickets a list names; the counts beside it are whole."""
 _INSTANT: Final = timedelta(microseconds=1)
+_DAY: Final = timedelta(days=1)
 _PROMISED: Final = frozenset({"enterprise", "assignment"})
 BEFORE: Final = 0
 AFTER: Final = 1
@@ -117,8 +118,11 @@ class Tally:
         before = stored(record, as_of)
         after = before if life is None else fared(life, as_of)
         self._breaches(record, before, after)
-        for side, told in ((BEFORE, before), (AFTER, after)):
-            self._count(told, side, as_of)
+        if before is after:
+            self._count(before, (BEFORE, AFTER), as_of)
+        else:
+            self._count(before, (BEFORE,), as_of)
+            self._count(after, (AFTER,), as_of)
 
     def checked(self, record: Record, life: Life) -> None:
         """`life`: by the versions that it was recorded under."""
@@ -180,17 +184,21 @@ class Tally:
     def _day(self, instant: datetime) -> date:
         return instant.astimezone(self.zone).date()
 
-    def _count(self, told: Fared, side: int, as_of: datetime) -> None:
-        for level, at in told.cards:
-            self.weeks[_week(self._day(at)), level, side] += 1
-        for at in told.proposed:
-            self.weeks[_week(self._day(at)), "reviews", side] += 1
-        for leg in told.legs:
-            self.steps[leg.department, self._day(leg.start), side] += 1
-            self.steps[leg.department, self._day(leg.end or as_of) + timedelta(days=1), side] -= 1
-        for department, due_at in told.dues:
-            if department is not None:
-                self.due[department, self._day(due_at - _INSTANT), side] += 1
+    def _count(self, told: Fared, sides: Sequence[int], as_of: datetime) -> None:
+        weeks = [(_week(self._day(at)), level) for level, at in told.cards]
+        weeks += [(_week(self._day(at)), "reviews") for at in told.proposed]
+        begun = [(leg.department, self._day(leg.start)) for leg in told.legs]
+        ended = [(leg.department, self._day(leg.end or as_of) + _DAY) for leg in told.legs]
+        dues = [(code, self._day(due_at - _INSTANT)) for code, due_at in told.dues if code is not None]
+        for side in sides:
+            for week, what in weeks:
+                self.weeks[week, what, side] += 1
+            for department, day in begun:
+                self.steps[department, day, side] += 1
+            for department, day in ended:
+                self.steps[department, day, side] -= 1
+            for department, day in dues:
+                self.due[department, day, side] += 1
 
     # -- telling
 

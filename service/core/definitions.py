@@ -109,6 +109,8 @@ class ActionDef:
     branches: tuple[Branch, ...]
     everywhere: bool
     """Whether its stages were written as `open`."""
+    renews: bool
+    """Whether it binds the ticket to the newest policy: offered only where there is a newer one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -472,6 +474,7 @@ def _action(name: str, doc: ActionDoc, flow: WorkflowDoc) -> ActionDef:
         not_by=(doc.not_by,) if isinstance(doc.not_by, str) else tuple(doc.not_by or ()),
         branches=tuple(branches),
         everywhere=doc.stages == "open",
+        renews=all(("rebind", "newest") in b.effects for b in branches),
     )
 
 

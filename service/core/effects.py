@@ -34,8 +34,6 @@ from service.core.rebinding import rebind
 CAPS = frozenset({"pause_cap", "planned_until"})
 """Clocks at whose due time a pause ends by itself: the ticket's own, not the request's that granted it."""
 
-RENEWS = ("rebind", "newest")
-"""The effect of an act that is offered only where a newer policy is there."""
 NOTHING_NEWER = (
     "The ticket is bound to the newest version of the workflow that fits it already. / 该工单已适用现行最新规则。"
 )

@@ -16,7 +16,7 @@ from typing import Any
 from service.core import clocks
 from service.core.definitions import ActionDef, ApprovalDef
 from service.core.draft import Draft, Env, RouteTo
-from service.core.effects import HANDLERS, NOTHING_NEWER, RENEWS, end_clocks, run
+from service.core.effects import HANDLERS, NOTHING_NEWER, end_clocks, run
 from service.core.errors import ActionNotPossible, Conflict, FieldError, Forbidden, Invalid, NotFound
 from service.core.model import SYSTEM, Approval, Clock, Decision, Firing, Role, Round, Ticket, evolve
 from service.core.rebinding import another
@@ -286,7 +286,7 @@ def check_allowed(draft: Draft, action: ActionDef, name_others: bool = True) -> 
     if not draft.holds(action.guard):
         message = action.guard_message or {"en": f"The condition of {action.name!r} does not hold.", "zh": "条件不满足"}
         raise _not_possible(draft, f"{message['en']} / {message['zh']}", name_others)
-    if action.branches and all(RENEWS in b.effects for b in action.branches) and _bound_to_newest(draft):
+    if action.renews and _bound_to_newest(draft):
         raise _not_possible(draft, NOTHING_NEWER, name_others)
 
 
