@@ -332,7 +332,9 @@ def _stretched(definition: ClockDef, budget: int) -> Span | None:
     if measures - {_NATURAL_HOURS}:
         return None
     due = timedelta(microseconds=budget)
-    rungs = [(name, time.kind, _after(time, budget), definition.rungs[name].only_tells) for name, time in definition.times]
+    rungs = [
+        (name, time.kind, _after(time, budget), definition.rungs[name].only_tells) for name, time in definition.times
+    ]
     return Span(due, tuple(sorted(rungs, key=lambda rung: rung[2])))
 
 

@@ -187,6 +187,17 @@ def test_it_comes_out_the_same_when_the_pump_was_days_late() -> None:
         assert recorded(late).steps == recorded(case).steps
 
 
+@pytest.mark.parametrize("key", ["business_development", "government_service", "complaint_report"])
+def test_months_of_reminders_side_by_side_are_passed_by_as_they_were_fired(key: str) -> None:
+    # nobody looks at it: the series of several clocks interleave, far beyond what is first laid out of a ladder
+    case = Case.opened(key, "2026-09-14 10:00").pump(builders.at("2027-03-01 10:00"))
+    record = recorded(case)
+    assert sorted(len(clock.fired) for clock in record.clocks)[-2] > 12
+    life = lived(record, rules(), draft=False, as_of=builders.at("2027-03-01 10:00"))
+    assert life.aside is None and life.differences == []
+    assert state_of(life.ticket) == state_of(case.ticket)
+
+
 def test_what_is_stored_otherwise_is_told() -> None:
     case = builders.handled().on("2026-09-15 09:00").act(LEAD, "submit_plan", plan="p")
     record = recorded(case)
