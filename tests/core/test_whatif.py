@@ -22,7 +22,7 @@ from service.core.recorded import Reader
 from service.core.replay import Memory
 from service.core.whatif import Kept, Leg, Life, Record, Rules, Step, World, live
 from tests import builders
-from tests.builders import BAD, DISPATCHER, HOTLINE, LEAD, REPLY, SOLVED, Case, at, folder
+from tests.builders import BAD, DISPATCHER, HOTLINE, LEAD, PAUSE, REPLY, SOLVED, Case, at, folder
 
 LONG_AGO = at("2020-01-01 00:00")
 
@@ -257,6 +257,30 @@ def test_under_a_draft_it_goes_as_the_engine_makes_it_go(seed: int) -> None:
         return
     ticket, refused = by_the_engine(record, given, as_of)
     assert {r.act for r in life.refused} == refused
+    assert state_of(life.ticket) == state_of(ticket)
+
+
+AGAIN = {"name": "again", "after": 1, "times": 12, "effects": [{"notify": ["department"]}]}
+GIVE_UP = {"name": "give_up", "after": 6, "effects": [{"cancel": "contact"}]}
+
+
+@pytest.mark.parametrize("paused", [False, True], ids=["laid out", "paused before"])
+@pytest.mark.parametrize("before", [[], [AGAIN]], ids=["at once", "behind a series"])
+def test_reminders_are_not_passed_by_where_another_clock_would_have_ended_them(before: list[Any], paused: bool) -> None:
+    case = builders.handled("business_development", "2026-09-14 10:00")
+    if paused:
+        case.on("2026-09-15 10:00").act(LEAD, "request_pause", **PAUSE)
+        case.on("2026-09-15 11:00").decide("pause", True).on("2026-09-16 10:00").act(LEAD, "resume")
+    record = recorded(case)
+    contact = {"rungs": [{**AGAIN, "times": 50, "after": "P1D", "measure": "natural_hours"}]}
+    resolve = {"budget": 3, "rungs": [*before, GIVE_UP]}
+    given = rules(changed("business_development", contact=contact, resolve=resolve))
+    as_of = builders.at("2026-12-01 10:00")
+    life = lived(record, given, draft=True, as_of=as_of)
+    ticket, refused = by_the_engine(record, given, as_of)
+    assert (life.aside, refused) == (None, set())
+    ended = next(c for c in ticket.clocks if c.name == "contact")
+    assert not ended.open and 3 < len(ended.fired) < 40
     assert state_of(life.ticket) == state_of(ticket)
 
 
