@@ -98,19 +98,18 @@ class Replay(Draft):
 
     def mark(self) -> tuple[Any, ...]:
         """Where to go back to, should the next step be refused half way."""
-        return dict(self.ticket.__dict__), len(self.firings), len(self.cards), len(self.proposed)
+        return dict(self.ticket.__dict__), len(self.cards), len(self.proposed)
 
     def back_to(self, mark: tuple[Any, ...]) -> None:
-        state, firings, cards, proposed = mark
+        state, cards, proposed = mark
         self.ticket.__dict__.clear()
         self.ticket.__dict__.update(state)
-        del self.firings[firings:], self.cards[cards:], self.proposed[proposed:]
+        del self.cards[cards:], self.proposed[proposed:]
         self.changes = {}
 
     def take(self, decision: Decision) -> None:
         """Go on from what the engine itself decided."""
         self.ticket = evolve(decision.after)
-        self.firings += decision.firings
         for event in decision.events:
             self._note(event.type, event.occurred_at, event.data)
 

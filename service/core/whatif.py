@@ -27,7 +27,7 @@ from service.core.errors import ActionNotPossible, Forbidden, JiebanError, NotFo
 from service.core.model import ENDED, SYSTEM, Actor, Clock, Decision, Phase, Role, Ticket, evolve, value
 from service.core.policies import Choice, Policies
 from service.core.replay import Memory, Replay
-from service.core.workflow import catch_up, check_allowed, enter, perform, settle
+from service.core.workflow import catch_up, check_allowed, decide_request, enter, perform
 
 Version = tuple[str, int]
 _DAY = timedelta(days=1)
@@ -394,18 +394,12 @@ class _Living:
         if step.kind == "act":
             replay.env = env = self._for_the_new_lead(env)
             action = self._allowed(step.name)
-            try:
-                perform(replay, action, form)
-            except JiebanError as error:
-                raise _Refused("effect", error.detail) from None
+            self._do(lambda: perform(replay, action, form), "effect")
         elif step.kind == "approval":
             asked = next((a for a in ticket.approvals if a.kind == step.name and a.state == "pending"), None)
             if asked is None:
                 raise _Refused("request", f"no {step.name} is asked for")
-            try:
-                settle(replay, asked.id, form["approve"], form["reason"])
-            except JiebanError as error:
-                raise _Refused("role", error.detail) from None
+            self._do(lambda: decide_request(replay, asked.id, form["approve"], form["reason"]), "role")
         elif step.kind == "propose":
             self._take(lambda: review.propose(ticket, form, env), "review")
         elif step.kind == "review":
@@ -438,8 +432,11 @@ class _Living:
                 replay.put("clocks", clock)
 
     def _take(self, decide: Callable[[], Decision], reason: str) -> None:
+        self._do(lambda: self.replay.take(decide()), reason)
+
+    def _do(self, work: Callable[[], None], reason: str) -> None:
         try:
-            self.replay.take(decide())
+            work()
         except JiebanError as error:
             raise _Refused(reason, error.detail) from None
 

@@ -128,11 +128,11 @@ def decide_approval(
     """
     draft = Draft(ticket, env)
     catch_up(draft, env.now)
-    settle(draft, approval_id, approve, reason, on_behalf_of)
+    decide_request(draft, approval_id, approve, reason, on_behalf_of)
     return draft.finish()
 
 
-def settle(draft: Draft, approval_id: str, approve: bool, reason: str, on_behalf_of: str | None = None) -> None:
+def decide_request(draft: Draft, approval_id: str, approve: bool, reason: str, on_behalf_of: str | None = None) -> None:
     """As `decide_approval`, on a draft on which everything due has fired."""
     env = draft.env
     approval = next((a for a in draft.ticket.approvals if a.id == approval_id), None)
