@@ -65,6 +65,11 @@ def pauses(clock: Clock) -> list[tuple[datetime, datetime]]:
     return united
 
 
+def stopped(clock: Clock) -> bool:
+    """Whether there are spans that do not count; a hold is none (`pauses`)."""
+    return any(s.kind != HELD for s in clock.segments)
+
+
 def legs(clock: Clock, calendar: Calendar, amount: int) -> Iterator[Leg]:
     """The stretches in which `amount` (in the clock's measure) is used up; the last one ends at the due instant."""
     if clock.measure in _DAYS:

@@ -551,6 +551,26 @@ def parse_routing(plain: Any) -> RoutingDoc:
     return doc
 
 
+def make_router(
+    routing: Mapping[str, Any],
+    matters: Mapping[str, Mapping[str, Any]],
+    departments: Mapping[str, Any],
+    simplify: Callable[[str], str],
+    successors: Mapping[str, str] | None = None,
+) -> Router:
+    """The compiled catalogue. A district is no party to a complaint because its name is in the text."""
+    units = departments["departments"]
+    return Router(
+        parse_routing(routing),
+        {code: Matter(code, m.get("parent"), m["lead"]) for code, m in matters.items()},
+        departments["district_units"],
+        simplify,
+        {u["code"]: [u["title"]["zh"], *u.get("aliases", ())] for u in units if not u.get("district")},
+        {u["code"]: u["complaints_to"] for u in units if u.get("complaints_to")},
+        successors,
+    )
+
+
 def with_rulings(file: Mapping[str, Any], published: Mapping[str, Any] | None) -> dict[str, Any]:
     """The catalogue of a file with the rules from rulings that were published since, unless it has or withdraws them."""
     done = {rule["key"] for rule in file["rules"]} | set(file.get("withdrawn", ()))
