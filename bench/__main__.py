@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-import runpy
+import importlib
 import sys
 from pathlib import Path
 
@@ -18,8 +18,8 @@ def names() -> dict[str, str]:
 
 def main() -> None:
     if len(sys.argv) > 1 and sys.argv[1] in names():
-        name = sys.argv.pop(1)
-        runpy.run_module(f"bench.{name}", run_name="__main__", alter_sys=True)
+        sys.argv[0] = name = sys.argv.pop(1)
+        importlib.import_module(f"bench.{name}").main()
         return
     print("python3 -m service bench NAME [--help]")
     for name, text in names().items():

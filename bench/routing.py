@@ -26,9 +26,8 @@ from typing import Any
 import numpy as np
 from opencc import OpenCC
 
-from service.core.routing import DISPATCHER, DOMAINS, Request, Router, score
+from service.core.routing import DISPATCHER, DOMAINS, Request, Router, make_router, score
 from service.core.yaml_files import read_yaml
-from service.usecases.house import make_router
 from service.usecases.publishing import WEIGHTS, read_folder
 
 ROOT = Path(__file__).resolve().parent.parent

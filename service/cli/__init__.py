@@ -825,7 +825,3 @@ def main() -> None:
         for line in fields or [str(error)]:
             err.print(f"[red]error:[/] {escape(line)}", highlight=False)
         sys.exit(2)
-
-
-if __name__ == "__main__":
-    main()

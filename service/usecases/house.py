@@ -22,7 +22,7 @@ from service.core.errors import NotFound
 from service.core.model import SYSTEM, Actor, Clock, Ticket
 from service.core.policies import Policies
 from service.core.receivers import Allowed
-from service.core.routing import Matter, Router, parse_routing
+from service.core.routing import Router, make_router
 from service.db import definitions as stored
 from service.db import quarantine, units
 from service.db.session import Database, Tx
@@ -273,24 +273,4 @@ def compile_catalog(
         overlay=overlay,
         desk=parse_desk(by_kind["desk"]["city"][1]) if "desk" in by_kind else Desk(),
         docket=parse_docket(by_kind["docket"]["city"][1]) if "docket" in by_kind else None,
-    )
-
-
-def make_router(
-    routing: Mapping[str, Any],
-    matters: Mapping[str, Mapping[str, Any]],
-    departments: Mapping[str, Any],
-    simplify: Callable[[str], str],
-    successors: Mapping[str, str] | None = None,
-) -> Router:
-    """The compiled catalogue. A district is no party to a complaint because its name is in the text."""
-    units = departments["departments"]
-    return Router(
-        parse_routing(routing),
-        {code: Matter(code, m.get("parent"), m["lead"]) for code, m in matters.items()},
-        departments["district_units"],
-        simplify,
-        {u["code"]: [u["title"]["zh"], *u.get("aliases", ())] for u in units if not u.get("district")},
-        {u["code"]: u["complaints_to"] for u in units if u.get("complaints_to")},
-        successors,
     )

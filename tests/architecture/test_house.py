@@ -108,7 +108,7 @@ def test_every_setting_is_documented_in_the_readme() -> None:
 
 def test_every_command_is_named_in_the_readme() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    source = (ROOT / "service" / "cli.py").read_text(encoding="utf-8")
+    source = (ROOT / "service" / "cli" / "__init__.py").read_text(encoding="utf-8")
     commands = {
         re.sub("_", "-", node.name).strip("-")
         for node in ast.parse(source).body

@@ -21,10 +21,10 @@ from service.core.routing import (
     Router,
     check_codes,
     check_matters,
+    make_router,
     parse_routing,
 )
 from service.core.yaml_files import read_yaml
-from service.usecases.house import make_router
 from tests.builders import WORKFLOWS, folder
 
 LABELS = WORKFLOWS.parent / "tests" / "core" / "routing_labels.yaml"
