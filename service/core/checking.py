@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -767,6 +767,8 @@ def _deepest(space: Space, stuck: Sequence[int]) -> int:
     return next((n for n in stuck if space.configs[n].stage not in left), stuck[0])
 
 
+_BY_THE_DOCKET = frozenset(exploring.BY_THE_DOCKET)
+
 # --- loops -----------------------------------------------------------------------------------------------------------------
 
 
@@ -776,23 +778,20 @@ def _unlimited(space: Space) -> list[list[exploring.Step]]:
     A counter that a new round sets back limits only where new rounds are limited themselves.
     """
     reset = {"callback_attempts"}
+    anew = {
+        (act.name, n)
+        for act in space.bones.acts
+        for n, way in enumerate(act.ways)
+        if any(verb == "new_round" for verb, _ in way.effects)
+    }
     rounds_limited = all(
         any(c not in reset for c, _ in step.counted)
         for steps in space.steps
         for step in steps
-        if _new_round(space, step)
+        if step.label.kind == "action" and (step.label.name, step.label.branch) in anew
     )
-    trusted = reset if rounds_limited else set()
-    return [
-        [s for s in steps if not any(c not in reset or c in trusted for c, _ in s.counted)] for steps in space.steps
-    ]
-
-
-def _new_round(space: Space, step: exploring.Step) -> bool:
-    if step.label.kind != "action":
-        return False
-    act = next(a for a in space.bones.acts if a.name == step.label.name)
-    return any(verb == "new_round" for verb, _ in act.ways[step.label.branch].effects)
+    every = {c for steps in space.steps for s in steps for c, _ in s.counted}
+    return _steps_without(space, every if rounds_limited else every - reset)
 
 
 def _components(edges: Sequence[Sequence[exploring.Step]]) -> list[int]:
@@ -835,9 +834,12 @@ def _components(edges: Sequence[Sequence[exploring.Step]]) -> list[int]:
     return of
 
 
-def _open_in(space: Space, n: int, states: frozenset[int]) -> set[str]:
-    config = space.configs[n]
-    return {t.name for t, s in zip(space.bones.clocks, config.clocks, strict=True) if s in states}
+def _open_in(space: Space, n: int, states: frozenset[int]) -> frozenset[str]:
+    known: dict[tuple[int, ...], frozenset[str]] = space.memo.setdefault(states, {})
+    clocks = space.configs[n].clocks
+    if clocks not in known:
+        known[clocks] = frozenset(t.name for t, s in zip(space.bones.clocks, clocks, strict=True) if s in states)
+    return known[clocks]
 
 
 def _looping(space: Space) -> tuple[int, list[exploring.Step]] | None:
@@ -863,7 +865,7 @@ def _loop_in(
         inside = [(n, s) for n in nodes for s in edges[n] if of[s.target] == of[n]]
         if not inside or not any(space.open(n) for n in nodes):
             continue
-        through = set.intersection(*(_open_in(space, n, holding) for n in nodes))
+        through = frozenset.intersection(*(_open_in(space, n, holding) for n in nodes))
         if not through - {name for _, step in inside for name in granted(step)}:
             return _one_round(space, nodes, inside)
     return None
@@ -950,7 +952,7 @@ _AGAIN = {
 def _times(space: Space, flow: Workflow) -> dict[str, int]:
     """The clocks that together hold every open configuration, and how often each can begin at most."""
     dividing = _dividing(space)
-    edges = _steps_without(space, dividing)
+    edges = _steps_without(space, dividing | _BY_THE_DOCKET)
     of = _components(edges)
     covering, audits = _covering(flow, space, edges, of)
     covering |= audits
@@ -985,18 +987,22 @@ def _times(space: Space, flow: Workflow) -> dict[str, int]:
     return times
 
 
-def _steps_without(space: Space, counters: frozenset[str]) -> list[list[exploring.Step]]:
+def _steps_without(space: Space, counters: Set[str]) -> list[list[exploring.Step]]:
     """The steps that none of these counters limits."""
-    left_out = counters | set(exploring.BY_THE_DOCKET)
-    return [[s for s in steps if not any(c in left_out for c, _ in s.counted)] for steps in space.steps]
+    if "counting" not in space.memo:
+        space.memo["counting"] = [any(s.counted for s in steps) for steps in space.steps]
+    return [
+        [s for s in steps if not s.counted or not any(c in counters for c, _ in s.counted)] if counting else steps
+        for steps, counting in zip(space.steps, space.memo["counting"], strict=True)
+    ]
 
 
 def _dividing(space: Space) -> frozenset[str]:
     """The counters without which some loop could begin the clocks that hold it again and again: as few as will do."""
-    dividing = frozenset(c for steps in space.steps for s in steps for c, _ in s.counted) - set(exploring.BY_THE_DOCKET)
+    dividing = frozenset(c for steps in space.steps for s in steps for c, _ in s.counted) - _BY_THE_DOCKET
     for counter in sorted(dividing):
         fewer = dividing - {counter}
-        edges = _steps_without(space, fewer)
+        edges = _steps_without(space, fewer | _BY_THE_DOCKET)
         if _loop_in(space, edges, lambda step: step.begun, exploring.OPEN) is None:
             dividing = fewer
     return dividing
@@ -1021,7 +1027,7 @@ def _carried(
 ) -> bool:
     """Whether another clock runs through the whole loop, so that beginning this one in it gives no time."""
     nodes = [n for n in range(len(of)) if of[n] == component]
-    through = set.intersection(*(_open_in(space, n, exploring.OPEN) for n in nodes))
+    through = frozenset.intersection(*(_open_in(space, n, exploring.OPEN) for n in nodes))
     inside = [s for n in nodes for s in edges[n] if of[s.target] == component]
     return bool(through - {g for s in inside for g in s.begun} - {name})
 
@@ -1040,7 +1046,7 @@ def _covering(
         if space.open(n):
             by_component.setdefault(of[n], []).append(n)
     for component, nodes in by_component.items():
-        through = set.intersection(*(_open_in(space, n, exploring.OPEN) for n in nodes))
+        through = frozenset.intersection(*(_open_in(space, n, exploring.OPEN) for n in nodes))
         through -= {g for n in nodes for s in edges[n] if of[s.target] == component for g in s.begun}
         if not through & chosen:
             chosen.add(min(through, key=lambda c: (flow.clocks[c].family != "enterprise", order.index(c))))
