@@ -767,12 +767,14 @@ def _deepest(space: Space, stuck: Sequence[int]) -> int:
     return next((n for n in stuck if space.configs[n].stage not in left), stuck[0])
 
 
+Edges = Sequence[Sequence[exploring.Step]]
+"""Steps by the configuration that they lead from."""
 _BY_THE_DOCKET = frozenset(exploring.BY_THE_DOCKET)
 
 # --- loops -----------------------------------------------------------------------------------------------------------------
 
 
-def _unlimited(space: Space) -> list[list[exploring.Step]]:
+def _unlimited(space: Space) -> Edges:
     """The steps that nothing limits: those that a counter limits are left out, as they come to an end.
 
     A counter that a new round sets back limits only where new rounds are limited themselves.
@@ -791,10 +793,10 @@ def _unlimited(space: Space) -> list[list[exploring.Step]]:
         if step.label.kind == "action" and (step.label.name, step.label.branch) in anew
     )
     every = {c for steps in space.steps for s in steps for c, _ in s.counted}
-    return _steps_without(space, every if rounds_limited else every - reset)
+    return _steps_without(space.steps, every if rounds_limited else every - reset)
 
 
-def _components(edges: Sequence[Sequence[exploring.Step]]) -> list[int]:
+def _components(edges: Edges) -> list[int]:
     """For each configuration the number of its strongly connected component (Tarjan, without recursion)."""
     index, low, of = [-1] * len(edges), [0] * len(edges), [-1] * len(edges)
     stack: list[int] = []
@@ -852,7 +854,7 @@ def _looping(space: Space) -> tuple[int, list[exploring.Step]] | None:
 
 def _loop_in(
     space: Space,
-    edges: Sequence[Sequence[exploring.Step]],
+    edges: Edges,
     granted: Callable[[exploring.Step], frozenset[str]],
     holding: frozenset[int],
 ) -> tuple[int, list[exploring.Step]] | None:
@@ -952,7 +954,7 @@ _AGAIN = {
 def _times(space: Space, flow: Workflow) -> dict[str, int]:
     """The clocks that together hold every open configuration, and how often each can begin at most."""
     dividing = _dividing(space)
-    edges = _steps_without(space, dividing | _BY_THE_DOCKET)
+    edges = _steps_without(space.steps, dividing | _BY_THE_DOCKET)
     of = _components(edges)
     covering, audits = _covering(flow, space, edges, of)
     covering |= audits
@@ -987,28 +989,26 @@ def _times(space: Space, flow: Workflow) -> dict[str, int]:
     return times
 
 
-def _steps_without(space: Space, counters: Set[str]) -> list[list[exploring.Step]]:
+def _steps_without(every: Edges, counters: Set[str]) -> Edges:
     """The steps that none of these counters limits."""
-    if "counting" not in space.memo:
-        space.memo["counting"] = [any(s.counted for s in steps) for steps in space.steps]
-    return [
-        [s for s in steps if not s.counted or not any(c in counters for c, _ in s.counted)] if counting else steps
-        for steps, counting in zip(space.steps, space.memo["counting"], strict=True)
-    ]
+    return [[s for s in steps if not s.counted or not any(c in counters for c, _ in s.counted)] for steps in every]
 
 
 def _dividing(space: Space) -> frozenset[str]:
     """The counters without which some loop could begin the clocks that hold it again and again: as few as will do."""
     dividing = frozenset(c for steps in space.steps for s in steps for c, _ in s.counted) - _BY_THE_DOCKET
+    # many steps are alike for this: of several roles, by several branches
+    first_ones = [list({(s.target, s.begun, s.counted): s for s in steps}.values()) for steps in space.steps]
+    unlike = _steps_without(first_ones, _BY_THE_DOCKET)
     for counter in sorted(dividing):
         fewer = dividing - {counter}
-        edges = _steps_without(space, fewer | _BY_THE_DOCKET)
+        edges = _steps_without(unlike, fewer)
         if _loop_in(space, edges, lambda step: step.begun, exploring.OPEN) is None:
             dividing = fewer
     return dividing
 
 
-def _reachable(edges: Sequence[Sequence[exploring.Step]], of: Sequence[int]) -> list[int]:
+def _reachable(edges: Edges, of: Sequence[int]) -> list[int]:
     """For each component the components that it leads to, as bits."""
     count = max(of, default=-1) + 1
     following: list[set[int]] = [set() for _ in range(count)]
@@ -1022,9 +1022,7 @@ def _reachable(edges: Sequence[Sequence[exploring.Step]], of: Sequence[int]) -> 
     return reach
 
 
-def _carried(
-    space: Space, edges: Sequence[Sequence[exploring.Step]], of: Sequence[int], component: int, name: str
-) -> bool:
+def _carried(space: Space, edges: Edges, of: Sequence[int], component: int, name: str) -> bool:
     """Whether another clock runs through the whole loop, so that beginning this one in it gives no time."""
     nodes = [n for n in range(len(of)) if of[n] == component]
     through = frozenset.intersection(*(_open_in(space, n, exploring.OPEN) for n in nodes))
@@ -1032,9 +1030,7 @@ def _carried(
     return bool(through - {g for s in inside for g in s.begun} - {name})
 
 
-def _covering(
-    flow: Workflow, space: Space, edges: Sequence[Sequence[exploring.Step]], of: Sequence[int]
-) -> tuple[frozenset[str], frozenset[str]]:
+def _covering(flow: Workflow, space: Space, edges: Edges, of: Sequence[int]) -> tuple[frozenset[str], frozenset[str]]:
     """Clocks that together hold every open configuration: of each loop the enterprise's own if it has one.
 
     And those that run while a reply waits for its audit: the promise is held meanwhile, their time comes on top.

@@ -755,6 +755,9 @@ class _Exploration:
         self.space = Space(bones, counters)
         self.most, self.queue = most, deque[int]()
         self.bounds: dict[tuple[Any, ...], dict[str, int]] = {}
+        self.acting: dict[tuple[str, int, int], list[tuple[str, tuple[str, str]]]] = {}
+        self.only: list[frozenset[int]] = []
+        """Of each configuration the set of it alone."""
         self.acts = {stage: [a for a in bones.acts if stage in a.stages] for stage, _ in bones.stages}
 
     def done(self) -> Space:
@@ -787,6 +790,7 @@ class _Exploration:
             self.space.came_by.append((origin, label))
             self.space.steps.append([])
             self.space.certain.append([])
+            self.only.append(frozenset((n,)))
             self.queue.append(n)
         return n
 
@@ -822,7 +826,10 @@ class _Exploration:
         counted = tuple((c, bounds[c]) for c in sorted(moment.counted) if bounds and c in bounds)
         out = []
         for together in made:
-            targets = frozenset(self._reach(c, n, label) for c in together)
+            if len(together) == 1:
+                targets = self.only[self._reach(together[0], n, label)]
+            else:
+                targets = frozenset([self._reach(c, n, label) for c in together])
             out.append(targets)
             for target in targets:
                 if target != n or begun or favoured:
@@ -840,34 +847,41 @@ class _Exploration:
             legs += [(CO, "pending")]
         return legs + ([(CO, "submitted")] if config.co != NONE else [])
 
+    def _acting(self, config: Config, act: Act) -> list[tuple[str, tuple[str, str]]]:
+        """Who can do this (of several roles for the same leg the first), and for which leg."""
+        key = (act.name, config.leg, config.co)
+        found = self.acting.get(key)
+        if found is None:
+            legs: dict[tuple[str, str], str] = {}
+            for role in act.roles:
+                for leg in self._legs(config, role):
+                    legs.setdefault(leg, role)
+            found = self.acting[key] = [(role, leg) for leg, role in legs.items()]
+        return found
+
     def _act(self, n: int, config: Config, act: Act) -> None:
         choice = self.machine.choices[act.name]
-        looked: set[tuple[str, str]] = set()
-        for role in act.roles:
-            for leg in self._legs(config, role):
-                if leg in looked:
-                    continue
-                looked.add(leg)
-                values = self.machine.known(choice, config, leg)
-                outcomes = choice.outcomes(values)
-                for broken in outcomes.broken:
-                    label = Label("action", act.name, "guard" if broken.branch is None else "", broken.branch or 0)
-                    self.space.troubles.append(Trouble("condition", broken.reason, label, n))
-                results: dict[int, list[frozenset[int]]] = {}
-                for b in outcomes.possible:
-                    way = act.ways[b]
-                    if not way.effects and way.to is None:
-                        results[b] = [frozenset({n})]
-                    else:
-                        label = Label("action", act.name, leg[0], b, role)
-                        bounds = self._bounds(act, b, values, outcomes) if not choice.opaque else None
-                        results[b] = self._take(n, config, way, label, _Moment(leg[0]), bounds)
-                    if results[b]:
-                        self.space.done.add((act.name, config.stage))
-                if not results:
-                    continue
-                if not act.anywhere and (leg[0] != CO or config.co != NONE):
-                    self._always(n, [(branches, results) for _, branches in outcomes.by_fate])
+        for role, leg in self._acting(config, act):
+            values = self.machine.known(choice, config, leg)
+            outcomes = choice.outcomes(values)
+            for broken in outcomes.broken:
+                label = Label("action", act.name, "guard" if broken.branch is None else "", broken.branch or 0)
+                self.space.troubles.append(Trouble("condition", broken.reason, label, n))
+            results: dict[int, list[frozenset[int]]] = {}
+            for b in outcomes.possible:
+                way = act.ways[b]
+                if not way.effects and way.to is None:
+                    results[b] = [self.only[n]]
+                else:
+                    label = Label("action", act.name, leg[0], b, role)
+                    bounds = self._bounds(act, b, values, outcomes) if not choice.opaque else None
+                    results[b] = self._take(n, config, way, label, _Moment(leg[0]), bounds)
+                if results[b]:
+                    self.space.done.add((act.name, config.stage))
+            if not results:
+                continue
+            if not act.anywhere and (leg[0] != CO or config.co != NONE):
+                self._always(n, [(branches, results) for _, branches in outcomes.by_fate])
 
     def _bounds(self, act: Act, branch: int, values: tuple[Any, ...], outcomes: Outcomes) -> dict[str, int]:
         key = (act.name, branch, values)

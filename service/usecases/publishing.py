@@ -52,8 +52,13 @@ def read_folder(folder: Path) -> Folder:
     return read
 
 
-def read_unproved(folder: Path) -> tuple[Folder, Mapping[str, Source], list[str]]:
-    """The folder with everything checked but the proof of its workflows; these as read, and the codes of the units."""
+def read_unproved(
+    folder: Path, sources: Mapping[str, Source] | None = None
+) -> tuple[Folder, Mapping[str, Source], list[str]]:
+    """The folder with everything checked but the proof of its workflows; these as read, and the codes of the units.
+
+    `sources`: its workflows, if they have been read already.
+    """
     if not folder.is_dir():
         raise DefinitionError(f"there is no folder {folder}; set JIEBAN_WORKFLOWS_DIR", (), str(folder))
     departments = read_yaml(folder / "departments.yaml")
@@ -85,7 +90,7 @@ def read_unproved(folder: Path) -> tuple[Folder, Mapping[str, Source], list[str]
             raise _at(folder / WEIGHTS, error.detail, error.path[1:]) from None
         raise _at(folder / "routing.yaml", error.detail, error.path) from None
     calendars = definitions.read_calendars(folder)
-    sources = definitions.read_workflows(folder)
+    sources = definitions.read_workflows(folder) if sources is None else sources
     docket = _read_docket(folder, sources, calendars)
     workflows = {key: source.plain for key, source in sources.items() if not source.abstract}
     departments["district_units"] = {str(k): v for k, v in departments["district_units"].items()}
