@@ -336,9 +336,9 @@ class _Moment:
 
     leg: str = NOBODY
     ruling: str | None = None
-    begun: set[str] = field(default_factory=set)
-    favoured: set[str] = field(default_factory=set)
-    counted: set[str] = field(default_factory=set)
+    begun: frozenset[str] = frozenset()
+    favoured: frozenset[str] = frozenset()
+    counted: frozenset[str] = frozenset()
     asked_twice: str | None = None
 
 
@@ -540,7 +540,7 @@ class Machine:
                 return config
         elif timer.family == "enterprise" and state not in {OFF, NEVER}:
             return config
-        moment.begun.add(name)
+        moment.begun |= {name}
         started = self._set(config, n, RUNNING)
         if timer.family == "enterprise" and timer.continues and state == OFF and timer.graded:
             return [[started], [self._set(config, n, LATE)]]
@@ -577,18 +577,18 @@ class Machine:
         return self._turn(config, [name], _RELEASE)
 
     def _do_pause(self, config: Config, names: Sequence[str], moment: _Moment) -> Config:
-        moment.favoured.update(names)
+        moment.favoured |= frozenset(names)
         return self._turn(config, names, _PAUSE)
 
     def _do_resume(self, config: Config, names: Sequence[str], moment: _Moment) -> Config:
         return self._turn(config, names, _RESUME)
 
     def _do_extend(self, config: Config, name: str, moment: _Moment) -> Config:
-        moment.favoured.add(name)
+        moment.favoured |= {name}
         return config
 
     def _do_excuse(self, config: Config, names: Sequence[str], moment: _Moment) -> Config:
-        moment.favoured.update(names)
+        moment.favoured |= frozenset(names)
         return config
 
     def _do_request(self, config: Config, kind: str, moment: _Moment) -> Config | Alternatives:
@@ -613,7 +613,7 @@ class Machine:
         for n, ruling in enumerate(self.bones.rulings):
             if config.pending[n][0]:
                 config = self._unpend(config, n, moment)
-                moment.favoured.update(d for d in ruling.delays if d in self.clock)
+                moment.favoured |= frozenset(d for d in ruling.delays if d in self.clock)
         return config
 
     def _do_assign_lead(self, config: Config, source: str, moment: _Moment) -> Config | Alternatives:
@@ -645,10 +645,9 @@ class Machine:
         return config._replace(leg=NO_LEG, pending=stale)
 
     def _do_add_co_handlers(self, config: Config, _: Any, moment: _Moment) -> Config:
-        return config._replace(co=WAITING) if self.co_tracked else config
+        return config._replace(co=WAITING) if self.co_tracked and config.co != WAITING else config
 
-    def _do_substitute(self, config: Config, _: Any, moment: _Moment) -> Config:
-        return config._replace(co=WAITING) if self.co_tracked else config
+    _do_substitute = _do_add_co_handlers
 
     def _do_sign_off(self, config: Config, verdict: str, moment: _Moment) -> Config:
         """Sent back, a co-handler is waited for anew, and its clock begins."""
@@ -656,7 +655,7 @@ class Machine:
             return config
         for n in self.co_clocks:
             config = self._set(config, n, RUNNING)
-            moment.begun.add(self.bones.clocks[n].name)
+            moment.begun |= {self.bones.clocks[n].name}
         return self._do_substitute(config, None, moment)
 
     def _do_end_leg(self, config: Config, _: Any, moment: _Moment) -> Config | Alternatives:
@@ -686,7 +685,7 @@ class Machine:
         return [[config, *done]]
 
     def _do_count(self, config: Config, name: str, moment: _Moment) -> Config:
-        moment.counted.add(name)
+        moment.counted |= {name}
         return self._counted(config, name)
 
     def _counted(self, config: Config, name: str) -> Config:
@@ -698,7 +697,7 @@ class Machine:
         return config._replace(counters=(*config.counters[:n], value, *config.counters[n + 1 :]))
 
     def _do_new_round(self, config: Config, _: Any, moment: _Moment) -> Config:
-        moment.counted.add("ticket.round")
+        moment.counted |= {"ticket.round"}
         config = self._counted(config, "ticket.round")
         if "callback_attempts" in self.counters:
             n = self.counters.index("callback_attempts")
@@ -822,7 +821,9 @@ class _Exploration:
             return []
         if moment.asked_twice:
             self.space.troubles.append(Trouble("twice", moment.asked_twice, label, n))
-        begun, favoured = frozenset(moment.begun), frozenset(moment.favoured)
+        begun, favoured = moment.begun, moment.favoured
+        if made == [[config]] and config is self.space.configs[n] and not (begun or favoured):
+            return [self.only[n]]
         counted = tuple((c, bounds[c]) for c in sorted(moment.counted) if bounds and c in bounds)
         out = []
         for together in made:
@@ -996,9 +997,9 @@ class _Exploration:
                     made = [c._replace(review=NO_REVIEW) for c in made]
                     made = self._stepped(n, made, "completed", moment, label)
                 targets = frozenset(self._reach(c, n, label) for c in made)
-                begun = frozenset(moment.begun | ({"review_measure"} if measures else set()))
+                begun = moment.begun | ({"review_measure"} if measures else set())
                 for target in targets:
-                    self.space.steps[n].append(Step(label, target, begun, frozenset(moment.favoured), ()))
+                    self.space.steps[n].append(Step(label, target, begun, moment.favoured, ()))
                 if targets:
                     self.space.certain[n].append(tuple(frozenset({t}) for t in targets))
 
