@@ -30,6 +30,7 @@ COMPLAINT = "complaint_report"
 RULING = "ruling_"
 """How the keys of rules begin that were accepted from a ruling."""
 SIGNS = ("@office", "@office_in_complaint")
+TOO_CLOSE = "too close to the next"
 DOMAIN_SIGN = "@domain:"
 LEVELS = 5
 """How deep the tree of matters may be: the provincial catalogue has five levels."""
@@ -164,7 +165,8 @@ class Tried:
 class Route:
     """`lead` None: the dispatcher decides. `unit`: as the catalogue says it, with "@district" not looked up.
 
-    `complained_of`: units that the text complains of. `domains_tried`: what each domain had, if it was inferred.
+    `complained_of`: units that the text complains of. `nearest`: where the weights could not decide between them, the two
+    units that came first, the likelier before. `domains_tried`: what each domain had, if it was inferred.
     """
 
     lead: str | None
@@ -176,6 +178,7 @@ class Route:
     tried: tuple[Tried, ...]
     unit: str | None = None
     complained_of: tuple[str, ...] = ()
+    nearest: tuple[str, ...] = ()
     domains_tried: tuple[Tried, ...] = ()
 
 
@@ -270,6 +273,7 @@ class Router:
                     best, best_score = rule, result.score
         named, chosen = self._matters.get(request.matter or ""), best.key if best else None
         unit = best.lead if best else None
+        nearest: Sequence[str] = ()
         if named is not None and best_score < MATTER_BONUS:
             # no rule speaks of the matter that the hotline named: its usual lead in the tree of matters does
             best, unit, chosen = None, named.lead, f"matter:{request.matter}"
@@ -280,6 +284,8 @@ class Router:
             weighed = self._weigh(self.doc.learned.leads, title | body, tried, best, rules, signs, explain)
             tried += [Tried(f"learned:{t.lead}", t.score, t.words, t.out, t.lead) for t in weighed]
             unit = weighed[0].lead if weighed[0].out is None else None
+            if weighed[0].out == TOO_CLOSE:
+                nearest = [self._now(t.lead) for t in weighed[:2] if t.lead not in NO_UNIT]
             best = max(
                 (r for r in rules.values() if r.lead == unit),
                 key=lambda r: next(t.score for t in tried if t.rule == r.key),
@@ -307,6 +313,7 @@ class Router:
             tried=tuple(tried),
             unit=unit,
             complained_of=tuple(sorted(blamed)),
+            nearest=tuple(code for code in nearest if code not in blamed),
             domains_tried=domains,
         )
 
@@ -486,15 +493,13 @@ def _ranked(
     first = ranked[0]
     weak = round(points[first] - weights.start.get(first, 0)) < weights.least
     near = len(ranked) > 1 and round(points[ranked[0]]) - round(points[ranked[1]]) < weights.margin
-    told = ranked if explain else ranked[:1]
+    told = ranked if explain else ranked[: 2 if near else 1]
     return [
         Tried(
             choice,
             round(points[choice]),
             _heard(choice, said, spoken),
-            ("too little evidence" if weak else "too close to the next" if near else None)
-            if n == 0
-            else "less than the first",
+            ("too little evidence" if weak else TOO_CLOSE if near else None) if n == 0 else "less than the first",
             choice,
         )
         for n, choice in enumerate(told)

@@ -137,7 +137,8 @@ def prepare(house: House, body: Mapping[str, Any], digest: bytes) -> Prepared:
     if route.lead is None and district is not None and district not in rules.district_units:
         unknown["district"] = district
     if route.lead is None:
-        warnings.append(warning("not_routed", "/matter", "no rule found a lead; in the dispatcher's queue"))
+        why = f"not sure enough: {' or '.join(route.nearest)}" if route.nearest else "no rule found a lead"
+        warnings.append(warning("not_routed", "/matter", f"{why}; in the dispatcher's queue"))
     agent = body.get("agent")
     if agent and not agent["authorised"]:
         text = "without a paper that says so; replies go to the enterprise itself"

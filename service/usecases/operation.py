@@ -39,6 +39,7 @@ def try_routing(house: House, request: Request) -> dict[str, Any]:
         "domain_inferred": route.domain_inferred,
         "domains_tried": [asdict(t) for t in route.domains_tried],
         "complained_of": route.complained_of,
+        "nearest": route.nearest,
         "catalogue_version": house.rules.routing_version,
         "workflow": {"key": choice.flow.key, "version": choice.flow.version},
         "workflow_rule": choice.rule,

@@ -307,6 +307,18 @@ async def test_an_unrouted_request_waits_for_the_dispatcher_with_its_clocks_runn
     assert [row["id"] for row in queue] == [ticket["id"]]
 
 
+async def test_a_request_that_two_units_may_lead_tells_the_dispatcher_both(shared_city: City) -> None:
+    text = {
+        "title": "污水厂提高标准俺们排不进去了",
+        "description": "园区污水厂说进水标准从十月起收紧，俺们加设备得六十来万，能不能几家小厂合着建一个预处理站。",
+    }
+    tried = (await shared_city.post("/v1/routing/try", text)).json()
+    assert tried["lead"] is None and set(tried["nearest"]) == {"ecology_environment", "water"}
+    ticket = await shared_city.ticket(**text, domain=None, matter=None)
+    told = next(w["detail"] for w in ticket["warnings"] if w["code"] == "not_routed")
+    assert told == f"not sure enough: {' or '.join(tried['nearest'])}; in the dispatcher's queue"
+
+
 async def test_a_request_that_says_nothing_of_any_rule_goes_to_the_dispatcher(shared_city: City) -> None:
     ticket = await shared_city.ticket(
         domain="consultation", matter=None, title="想反映情况", description="说不清楚",

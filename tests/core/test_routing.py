@@ -268,6 +268,11 @@ def test_too_close_a_call_and_the_dispatchers_own_words_go_to_the_dispatcher() -
     close = {**WEIGHED, "margin": 301}
     route = learned(close).route(Request("歌厅", "无"), explain=True)
     assert (route.lead, tried(route, "learned:noise").out) == (None, "too close to the next")
+    close["start"] = {"tax": 5, "noise": 0, "@dispatcher": 0}
+    for explain in (False, True):
+        assert learned(close).route(Request("歌厅", "无"), explain=explain).nearest == ("noise", "tax")
+    assert learned({**close, "least": 900}).route(Request("歌厅", "无")).nearest == ()
+    assert learned(WEIGHED).route(Request("歌厅", "无")).nearest == ()
     spoken = {**WEIGHED, "words": {"书记": {"@dispatcher": 200}}}
     route = learned(spoken).route(Request("书记", "无"))
     assert (route.lead, route.rule) == (None, "learned:@dispatcher")
