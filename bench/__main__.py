@@ -18,6 +18,7 @@ def names() -> dict[str, str]:
 
 def main() -> None:
     if len(sys.argv) > 1 and sys.argv[1] in names():
+        # not by runpy: what a bench starts by `spawn` would import the bench again if that were the main module
         sys.argv[0] = name = sys.argv.pop(1)
         importlib.import_module(f"bench.{name}").main()
         return

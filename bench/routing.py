@@ -43,8 +43,8 @@ TYPICAL = 30
 BY_HAND = 1.4
 """The fit trusts the words of its own texts too much; by cross-validation on them hand-written rules are worth more."""
 LEAST, MARGIN = 60, 100
-"""Points (hundredths) below which, or closer to the next than which, a dispatcher reads the text: by `--cross` a first choice
-with less is more often wrong than right, and a wrong dispatch costs the firm a day, a dispatcher's reading minutes."""
+"""Points (hundredths) below which, or closer to the next than which, a dispatcher reads the text. By `--cross` a first choice
+closer than MARGIN is more often wrong than right, and a wrong dispatch costs the firm a day, a dispatcher's reading minutes."""
 MARGINS = (0, 15, 50, 100, 150, 200, 300)
 FOLDS = 5
 ALIKE = 0.4
@@ -247,7 +247,7 @@ def cross(folder: Path, texts: Sequence[Labelled], l1: float, l2: float) -> None
     """Print how often first choices are right that lie at least so far before the second (hundredths)."""
     router = router_of(folder, None)
     family = families(router, texts)
-    firsts: list[tuple[int, str, bool, bool]] = []
+    firsts: list[tuple[int, bool, bool, bool]] = []
     for fold in range(FOLDS):
         print(f"\r  fold {fold + 1} of {FOLDS}", end="", flush=True)
         rest = [t for t, f in zip(texts, family, strict=True) if f % FOLDS != fold]
@@ -258,11 +258,11 @@ def cross(folder: Path, texts: Sequence[Labelled], l1: float, l2: float) -> None
             route = fitted.route(text.request, explain=True)
             scores = sorted((t.score for t in route.tried if t.rule.startswith("learned:")), reverse=True)
             ahead = scores[0] - scores[1] if scores else MARGINS[-1]
-            unit = route.unit or DISPATCHER
-            firsts.append((ahead, unit, unit in text.leads, DISPATCHER in text.leads))
+            right = (route.unit or DISPATCHER) in text.leads
+            firsts.append((ahead, route.lead is not None, right, DISPATCHER in text.leads))
     print("\n  margin  routed  of these right  first choice of the others right  all right")
     for margin in MARGINS:
-        sent = [right for ahead, unit, right, _ in firsts if ahead >= margin and unit != DISPATCHER]
+        sent = [right for ahead, routed, right, _ in firsts if ahead >= margin and routed]
         held = [right for ahead, _, right, _ in firsts if ahead < margin]
         whole = [right if ahead >= margin else asks for ahead, _, right, asks in firsts]
         print(
@@ -330,8 +330,9 @@ def main() -> None:
     parser.add_argument("--requests", type=Path, help="texts; without: the shipped requests, the half not tuned on")
     parser.add_argument("--labels", type=Path)
     parser.add_argument("--workflows", type=Path, default=ROOT / "workflows")
-    parser.add_argument("--fit", action="store_true", help="fit the word weights to the labels and write them")
-    parser.add_argument("--cross", action="store_true", help="cross-validate the fit on the labels; nothing is written")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--fit", action="store_true", help="fit the word weights to the labels and write them")
+    how.add_argument("--cross", action="store_true", help="cross-validate the fit on the labels; nothing is written")
     parser.add_argument("--l1", type=float, default=0.15)
     parser.add_argument("--l2", type=float, default=0.5)
     asked = parser.parse_args()

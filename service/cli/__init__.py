@@ -206,6 +206,18 @@ def show_settings() -> None:
     Console().print(table)
 
 
+@contextmanager
+def _no_collecting() -> Iterator[None]:
+    """What the checker explores it keeps: looking for garbage in it finds none and takes a fifth of the time."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
 @workflows_app.command("check")
 def workflows_check(
     folder: Annotated[Path | None, typer.Argument(help="default: JIEBAN_WORKFLOWS_DIR")] = None,
@@ -221,9 +233,9 @@ def workflows_check(
     where = folder or _settings().workflows_dir
     if not where.is_dir():
         _fail(f"there is no folder {where}; set JIEBAN_WORKFLOWS_DIR")
-    gc.disable()  # what is explored stays until the end, which comes soon: looking for garbage takes a fifth of the time
     try:
-        checked = publishing.check_folder(where)
+        with _no_collecting():
+            checked = publishing.check_folder(where)
         for one in checked:
             flow, faulty = one.source.flow, len(one.errors)
             held = f"longest lawful life 最长合法时长: {one.proof.life}" if not faulty else f"{faulty} fault(s) 处错误"

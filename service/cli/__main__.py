@@ -1,4 +1,8 @@
-"""`python -m service.cli`. A file of its own: what processes of a what-if start from is not the whole command line."""
+"""`python -m service.cli`, in a file of its own.
+
+A process that Python starts by `spawn` imports the main module again, unless its name ends in `.__main__`: so those of a
+what-if start without the whole command line.
+"""
 
 from __future__ import annotations
 

@@ -48,6 +48,9 @@ _FIELDS: Mapping[str, frozenset[str]] = {
 }
 _NEEDED_CLOCKS = ("review_screen", "review_opinion", "review_decision", "review_measure")
 """Clocks that one matter, one discussion starts and ends by itself."""
+Edges = Sequence[Sequence[exploring.Step]]
+"""Steps by the configuration that they lead from."""
+_BY_THE_DOCKET = frozenset(exploring.BY_THE_DOCKET)
 
 
 @dataclass(frozen=True, slots=True)
@@ -767,10 +770,6 @@ def _deepest(space: Space, stuck: Sequence[int]) -> int:
     return next((n for n in stuck if space.configs[n].stage not in left), stuck[0])
 
 
-Edges = Sequence[Sequence[exploring.Step]]
-"""Steps by the configuration that they lead from."""
-_BY_THE_DOCKET = frozenset(exploring.BY_THE_DOCKET)
-
 # --- loops -----------------------------------------------------------------------------------------------------------------
 
 
@@ -837,7 +836,7 @@ def _components(edges: Edges) -> list[int]:
 
 
 def _open_in(space: Space, n: int, states: frozenset[int]) -> frozenset[str]:
-    known: dict[tuple[int, ...], frozenset[str]] = space.memo.setdefault(states, {})
+    known = space.open_in.setdefault(states, {})
     clocks = space.configs[n].clocks
     if clocks not in known:
         known[clocks] = frozenset(t.name for t, s in zip(space.bones.clocks, clocks, strict=True) if s in states)
@@ -998,8 +997,8 @@ def _dividing(space: Space) -> frozenset[str]:
     """The counters without which some loop could begin the clocks that hold it again and again: as few as will do."""
     dividing = frozenset(c for steps in space.steps for s in steps for c, _ in s.counted) - _BY_THE_DOCKET
     # many steps are alike for this: of several roles, by several branches
-    first_ones = [list({(s.target, s.begun, s.counted): s for s in steps}.values()) for steps in space.steps]
-    unlike = _steps_without(first_ones, _BY_THE_DOCKET)
+    unlike: Edges = [list({(s.target, s.begun, s.counted): s for s in steps}.values()) for steps in space.steps]
+    unlike = _steps_without(unlike, _BY_THE_DOCKET)
     for counter in sorted(dividing):
         fewer = dividing - {counter}
         edges = _steps_without(unlike, fewer)

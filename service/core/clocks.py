@@ -67,7 +67,7 @@ def pauses(clock: Clock) -> list[tuple[datetime, datetime]]:
 
 def stopped(clock: Clock) -> bool:
     """Whether there are spans that do not count; a hold is none (`pauses`)."""
-    return any(s.kind != HELD for s in clock.segments)
+    return bool(clock.segments) and any(s.kind != HELD for s in clock.segments)
 
 
 def legs(clock: Clock, calendar: Calendar, amount: int) -> Iterator[Leg]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
-from typing import Any, Final
+from datetime import date, datetime, timedelta
+from typing import Any
 
 from service.core import clocks
 from service.core.calendar import Budget, Measure
@@ -27,17 +27,11 @@ from service.core.model import (
     Round,
     Ticket,
     evolve,
+    new_clock,
 )
 from service.core.proposing import proposal
 from service.core.rebinding import rebind
 
-_NEVER: Final = datetime.min.replace(tzinfo=UTC)
-_NEW_CLOCK: Final = Clock(
-    id="", ticket_id="", assignment_id=None, name="", cycle=1, family="", measure=Measure.natural_days, budget=1,
-    anchor_name="", anchor=_NEVER, calendar_key="", calendar_version=0, state=ClockState.RUNNING, due_at=_NEVER,
-    original_due_at=_NEVER,
-)  # fmt: skip
-"""What each clock begins as; a copy of it with its own terms is made twice as fast as an instance."""
 CAPS = frozenset({"pause_cap", "planned_until"})
 """Clocks at whose due time a pause ends by itself: the ticket's own, not the request's that granted it."""
 
@@ -115,16 +109,13 @@ def start_clock(
         budget = Budget(Measure.natural_days, max(1, min(definition.budget.amount, days)))
     before = [c for c in ticket.clocks if c.name == name]
     enterprise = definition.family == "enterprise"
-    due_at = draft.due_of(name, anchor, budget)
-    clock = evolve(
-        _NEW_CLOCK,
+    latest = max((c.cycle for c in before), default=0)  # a migration may have taken some away
+    clock = new_clock(
         id=draft.env.new_id(),
         ticket_id=ticket.id,
         assignment_id=assignment.id if assignment else None,
         name=name,
-        cycle=ticket.round
-        if enterprise
-        else 1 + max((c.cycle for c in before), default=0),  # some may have been migrated
+        cycle=ticket.round if enterprise else 1 + latest,
         family=definition.family,
         measure=budget.measure,
         budget=budget.amount,
@@ -134,8 +125,7 @@ def start_clock(
         calendar_version=draft.env.calendar.version,
         workflow_key=draft.env.workflow.key,
         workflow_version=draft.env.workflow.version,
-        due_at=due_at,
-        original_due_at=due_at,
+        due_at=draft.due_of(name, anchor, budget),
         department=department or (assignment.department if assignment else None),
         subject_id=subject_id,
     )

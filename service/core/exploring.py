@@ -296,8 +296,10 @@ class Space:
     done: set[tuple[str, str]] = field(default_factory=set)
     """(action, stage) that somebody can do."""
     complete: bool = True
-    memo: dict[Any, Any] = field(default_factory=dict)
+    memo: dict[str, Any] = field(default_factory=dict)
     """What was concluded from it: workflows that differ in figures only share a space."""
+    open_in: dict[frozenset[int], dict[tuple[int, ...], frozenset[str]]] = field(default_factory=dict)
+    """Which clocks are in one of these states, by the states of all."""
     phases: dict[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -404,9 +406,10 @@ class Machine:
 
     def outcomes(self, choice: Choice, config: Config, leg: tuple[str, str] = (NOBODY, "")) -> Outcomes:
         """What a choice can come to in a configuration, for who acts for this leg (role, state)."""
-        return choice.outcomes(self.known(choice, config, leg))
+        return choice.outcomes(self.values(choice, config, leg))
 
-    def known(self, choice: Choice, config: Config, leg: tuple[str, str]) -> tuple[Any, ...]:
+    def values(self, choice: Choice, config: Config, leg: tuple[str, str]) -> tuple[Any, ...]:
+        """Of what a choice reads and is known, in its order."""
         return tuple([get(config, leg) for get in self._getters[choice]])
 
     def _known(self, read: Read) -> bool:
@@ -441,7 +444,7 @@ class Machine:
         return sorted({"", *texts_of(whole.texts)}) if name != "lead" else ["", *texts_of(whole.texts - {""})]
 
     def _getter(self, read: Read) -> Callable[[Config, tuple[str, str]], Any]:
-        """What is known of `read`; None where a condition that reads it finds nothing."""
+        """What tells of a configuration what is known of `read`; None where a condition that reads it finds nothing."""
         root, name = read[0], read[1]
         if root == "ticket":
             if name == "lead":
@@ -489,12 +492,13 @@ class Machine:
         """Carry out a branch. Raises _Impossible or _Wrong."""
         known = self._steps.get(id(way))
         if known is None:
-            known = (way, [(getattr(self, f"_do_{verb}"), arg) for verb, arg in way.effects])
+            # of the class: a machine that held its own methods would wait for the collector of garbage
+            known = (way, [(getattr(Machine, f"_do_{verb}"), arg) for verb, arg in way.effects])
             self._steps[id(way)] = known
         steps = known[1]
         for done, (handler, arg) in enumerate(steps, 1):
-            one = handler(config, arg, moment)
-            if one.__class__ is not Config:
+            one = handler(self, config, arg, moment)
+            if not isinstance(one, Config):
                 current = self._fork(steps[done:], one, moment)
                 break
             config = one
@@ -521,9 +525,8 @@ class Machine:
         config = config._replace(stage=to)
         return self._close(config, moment) if self.phases[to] == Phase.CLOSED else config
 
-    @staticmethod
-    def _apply(handler: Any, arg: Any, config: Config, moment: _Moment) -> Alternatives:
-        made: Config | Alternatives = handler(config, arg, moment)
+    def _apply(self, handler: Any, arg: Any, config: Config, moment: _Moment) -> Alternatives:
+        made: Config | Alternatives = handler(self, config, arg, moment)
         return [[made]] if isinstance(made, Config) else made
 
     def _set(self, config: Config, clock: int, state: int) -> Config:
@@ -863,7 +866,7 @@ class _Exploration:
     def _act(self, n: int, config: Config, act: Act) -> None:
         choice = self.machine.choices[act.name]
         for role, leg in self._acting(config, act):
-            values = self.machine.known(choice, config, leg)
+            values = self.machine.values(choice, config, leg)
             outcomes = choice.outcomes(values)
             for broken in outcomes.broken:
                 label = Label("action", act.name, "guard" if broken.branch is None else "", broken.branch or 0)

@@ -7,7 +7,7 @@ Amounts of clocks are integers: microseconds for the hour measures, whole days f
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeVar, dataclass_transform
@@ -161,6 +161,26 @@ class Clock:
     @property
     def open(self) -> bool:
         return self.state not in ENDED
+
+
+_AT_FIRST = {f.name: f.default for f in fields(Clock) if f.default is not MISSING} | {"state": ClockState.RUNNING}
+
+
+def new_clock(
+    *, id: str, ticket_id: str, assignment_id: str | None, name: str, cycle: int, family: str, measure: Measure, budget: int,
+    anchor_name: str, anchor: datetime, calendar_key: str, calendar_version: int, due_at: datetime, department: str | None,
+    subject_id: str | None, workflow_key: str, workflow_version: int,
+) -> Clock:  # fmt: skip
+    """A clock that has just begun to run: an instance, made faster (an intake makes ten, a what-if hundreds of thousands)."""
+    made = _NEW(Clock)
+    terms = {
+        "id": id, "ticket_id": ticket_id, "assignment_id": assignment_id, "name": name, "cycle": cycle, "family": family,
+        "measure": measure, "budget": budget, "anchor_name": anchor_name, "anchor": anchor, "calendar_key": calendar_key,
+        "calendar_version": calendar_version, "due_at": due_at, "original_due_at": due_at, "department": department,
+        "subject_id": subject_id, "workflow_key": workflow_key, "workflow_version": workflow_version,
+    }  # fmt: skip
+    _SET(made, "__dict__", _AT_FIRST | terms)
+    return made
 
 
 @value

@@ -162,7 +162,7 @@ class Replay(Draft):
             else:
                 times = self.env.workflow.clocks[clock.name].times
                 clock = clocks.project(clock, times, self.env.calendar_of(clock), self.deciding(clock))
-        elif _stopped(clock):
+        elif clocks.stopped(clock):
             clock = evolve(clock, due_at=clocks.due(clock, self.env.calendar_of(clock)))
         self.put("clocks", clock)
 
@@ -219,7 +219,7 @@ class Replay(Draft):
 
     def _ladder(self, clock: Clock) -> Ladder | None:
         """Of a clock of days that nothing stopped or made anew; None for any other."""
-        if clock.escalates_from is not None or not clock.measure.counts_days or _stopped(clock):
+        if clock.escalates_from is not None or not clock.measure.counts_days or clocks.stopped(clock):
             return None
         definition, calendar = self.env.workflow.clocks[clock.name], self.env.calendar_of(clock)
         amount = clocks.total(clock) if clock.extensions else clock.budget
@@ -251,7 +251,7 @@ class Replay(Draft):
 
     def _span(self, clock: Clock) -> Span | None:
         """Of a clock of natural hours that nothing stopped or made anew; None for any other."""
-        if clock.measure is not _NATURAL_HOURS or clock.escalates_from is not None or _stopped(clock):
+        if clock.measure is not _NATURAL_HOURS or clock.escalates_from is not None or clocks.stopped(clock):
             return None
         definition = self.env.workflow.clocks[clock.name]
         key = (id(definition), clock.budget)
@@ -302,10 +302,6 @@ class Replay(Draft):
                 return coming, rung[2]
             coming.append(rung)
         return coming, last
-
-
-def _stopped(clock: Clock) -> bool:
-    return bool(clock.segments) and clocks.stopped(clock)
 
 
 def _laid_out(definition: ClockDef, calendar: Calendar, budget: Budget, day: date, series: int) -> Ladder:

@@ -1,4 +1,7 @@
-"""Recorded tickets replayed under a plan, in whichever process: what starts for it imports no database and no web."""
+"""Recorded tickets replayed under a plan, in whichever process.
+
+What starts for it imports this module: it knows no database and no web, or each start would take three times as long.
+"""
 
 from __future__ import annotations
 

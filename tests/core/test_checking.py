@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -369,9 +370,17 @@ def test_what_tightens_is_taken(name: str, tmp_path: Path) -> None:
     assert [str(e) for e in faults(tmp_path, SMALL, OVERLAY + TIGHTENED[name])] == []
 
 
-def test_the_shipped_set_is_proved_within_seconds() -> None:
-    """Two seconds of a processor are asked for (1.5 to 2.3 measured); twice that, so that a slow machine is no fault."""
+def test_the_shipped_set_is_proved_with_little_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its two seconds (`workflows check` tells them) are these steps; seconds here would measure the machine of the day."""
     exploring.explore.cache_clear()
+    steps, run = 0, exploring.Machine.run
+
+    def counted(*given: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        return run(*given)
+
+    monkeypatch.setattr(exploring.Machine, "run", counted)
     checked = check_folder(WORKFLOWS)
     assert len(checked) >= 14 and not any(one.errors for one in checked)
-    assert sum(one.seconds for one in checked) < 4
+    assert 10_000 < steps < 70_000

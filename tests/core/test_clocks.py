@@ -13,7 +13,7 @@ from service.core import clocks, rates
 from service.core.calendar import Budget, Calendar, CalendarError, Measure
 from service.core.clocks import HELD, RungTime
 from service.core.errors import ActionNotPossible, Conflict
-from service.core.model import Clock, ClockState, Extension, Segment
+from service.core.model import Clock, ClockState, Extension, Segment, new_clock
 from tests.builders import (
     DISPATCHER,
     EXTENSION,
@@ -52,6 +52,18 @@ def days(amount: int, anchor: str, **how: object) -> Clock:
 
 
 # --- the model: T1 to T5 -------------------------------------------------------------------------------------------
+
+
+def test_a_clock_made_fast_is_the_clock_that_the_model_makes() -> None:
+    terms = {
+        "id": "c", "ticket_id": "t", "assignment_id": "a", "name": "accept", "cycle": 2, "family": "assignment",
+        "measure": Measure.working_days, "budget": 5, "anchor_name": "dispatched_at", "anchor": at("2026-09-14 10:00"),
+        "calendar_key": "cn", "calendar_version": 3, "due_at": at("2026-09-21 00:00"), "department": "tax",
+        "subject_id": "s", "workflow_key": "w", "workflow_version": 4,
+    }  # fmt: skip
+    slow = Clock(state=ClockState.RUNNING, original_due_at=terms["due_at"], **terms)  # type: ignore[arg-type]
+    fast = new_clock(**terms)  # type: ignore[arg-type]
+    assert fast == slow and vars(fast) == vars(slow) and hash(fast) == hash(slow)
 
 
 def test_T1_the_due_time_is_recomputed_from_budget_and_ledger_whatever_the_stored_one_says() -> None:

@@ -40,7 +40,9 @@ class Tree:
         self.bin.mkdir()
         for name in ("__init__.py", "__main__.py"):
             shutil.copy(ROOT / "service" / name, self.root / "service")
-        (self.root / "service" / "cli.py").write_text(CLI)
+        (self.root / "service" / "cli").mkdir()
+        (self.root / "service" / "cli" / "__init__.py").touch()
+        (self.root / "service" / "cli" / "__main__.py").write_text(CLI)
         (self.root / "requirements.lock").write_text("# one\n")
         (self.root / "requirements-dev.lock").write_text("# one and more\n")
         self.uv_does("exit 0")
