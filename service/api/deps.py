@@ -75,7 +75,7 @@ def parse(raw: bytes, model: type[B]) -> B:
     try:
         body = model.model_validate_json(raw)
     except ValidationError as error:
-        raise errors.invalid(error) from None
+        raise errors.invalid(error, model) from None
     _refuse_repeated_names(raw)
     return body
 

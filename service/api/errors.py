@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, get_args
 
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
@@ -114,8 +115,11 @@ def told(error: domain.DefinitionError) -> dict[str, Any]:
     return {"detail": error.detail, "line": error.line or None, "path": path, "steps": list(error.steps)}
 
 
-def invalid(error: ValidationError | RequestValidationError, prefix: str = "") -> domain.Invalid:
-    """Pydantic's findings as field errors: where, and what was expected; never what was sent."""
+def invalid(error: ValidationError | RequestValidationError, model: type[BaseModel] | None = None) -> domain.Invalid:
+    """Pydantic's findings as field errors: where, and what was expected; never what was sent.
+
+    `model`: what was to be read; an unknown field is then told those that there are.
+    """
     listed = (
         error.errors()
         if isinstance(error, RequestValidationError)
@@ -124,9 +128,30 @@ def invalid(error: ValidationError | RequestValidationError, prefix: str = "") -
     found = []
     for e in listed[:50]:
         path = [_named(p) for p in e["loc"] if p not in ("body", "query", "path", "header")]
-        pointer = prefix + "".join(f"/{p}" for p in path)
-        found.append(domain.FieldError(pointer, _EXPECTED.get(e["type"], e["msg"])))
+        pointer = "".join(f"/{p}" for p in path)
+        expected = _EXPECTED.get(e["type"], e["msg"])
+        if e["type"] == "extra_forbidden" and model is not None and (fields := _fields_at(model, e["loc"][:-1])):
+            expected = f"unknown field: remove it; the fields here are: {', '.join(fields)}"
+        found.append(domain.FieldError(pointer, expected))
     return domain.Invalid(f"{len(found)} field(s) are not as expected.", found)
+
+
+def _fields_at(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
+    """The fields of the object at a path of a body; none where it may be one of several kinds."""
+    for name in (part for part in path if isinstance(part, str)):  # a number is an entry of a list of such objects
+        field = model.model_fields.get(name)
+        inner = list(_models(field.annotation)) if field is not None else []
+        if len(inner) != 1:
+            return []
+        model = inner[0]
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models(part)
 
 
 def _named(part: str | int) -> str:

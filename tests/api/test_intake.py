@@ -467,3 +467,15 @@ async def test_one_reference_with_two_contents_at_once_gives_one_ticket_and_one_
     body = request_body()
     answers = await asyncio.gather(post(shared_city, body), post(shared_city, {**body, "title": "另一件事"}))
     assert sorted(a.status_code for a in answers) == [201, 409]
+
+
+async def test_an_unknown_field_is_told_the_fields_that_there_are(shared_city: City) -> None:
+    answer = await shared_city.post(
+        "/v1/routing/try", {"title": "t", "titel": "t", "enterprise": {"name": "n", "town": "x"}}
+    )
+    told = {e["pointer"]: e["detail"] for e in answer.json()["errors"]}
+    fields = "title, description, domain, matter, urgency, enterprise, location"
+    assert told["/titel"] == f"unknown field: remove it; the fields here are: {fields}"
+    assert told["/enterprise/town"].startswith("unknown field: remove it; the fields here are: name, uscc, ")
+    answer = await shared_city.post("/v1/sandbox/clock", {"seconds": 1}, "admin")
+    assert answer.json()["errors"][0]["detail"].endswith("the fields here are: advance_to, advance_by")
