@@ -232,8 +232,8 @@ def fit(router: Router, texts: Sequence[Labelled], l1: float, l2: float) -> dict
 
 def families(router: Router, texts: Sequence[Labelled]) -> list[int]:
     """A number for each text, the same for near duplicates."""
-    folded = [router.fold(f"{t.request.title} {t.request.description}") for t in texts]
-    pairs = [{run[n : n + 2] for run in CHINESE.split(text) for n in range(len(run) - 1)} for text in folded]
+    said = [strings(router.fold(f"{t.request.title} {t.request.description}")) for t in texts]
+    pairs = [{s for s in one if len(s) == 2} for one in said]
     family = list(range(len(texts)))
     for n, ours in enumerate(pairs):
         for m, theirs in enumerate(pairs[:n]):
