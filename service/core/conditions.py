@@ -131,6 +131,10 @@ class Choice:
         if len(self._fates) * len(self._forms) > MOST_COMBINATIONS:
             self.opaque = True
         self._cache: dict[tuple[Any, ...], Outcomes] = {}
+        self._guarded, self._taken = [
+            [] if self.opaque else [_Condition(c, self._fates, self._forms) for c in conditions]
+            for conditions in ((guard,), whens)
+        ]
 
     def outcomes(self, values: tuple[Any, ...]) -> Outcomes:
         """`values`: of `known`, in its order."""
@@ -145,12 +149,14 @@ class Choice:
             return _outcomes([({}, everything), ({}, frozenset())], ())
         by_fate: list[tuple[Mapping[Read, Any], frozenset[int]]] = []
         broken: list[Broken] = []
-        for fate in self._fates:
-            values = {**known, **fate}
+        for condition in (*self._guarded, *self._taken):
+            condition.know(known)
+        for f, fate in enumerate(self._fates):
             taken = set()
-            for form in self._forms if _holds(self._guard, values, {}, None, broken) else ():
-                for n, when in enumerate(self._whens):
-                    if _holds(when, values, form, n, broken):
+            guarded = all(_noted(guard.came_to(f, 0), None, broken) for guard in self._guarded)
+            for m in range(len(self._forms)) if guarded else ():
+                for n, when in enumerate(self._taken):
+                    if _noted(when.came_to(f, m), n, broken):
                         taken.add(n)
                         break
                 if len(taken) == len(everything):
@@ -159,16 +165,71 @@ class Choice:
         return _outcomes(by_fate, broken)
 
 
-def _holds(
-    source: str | None, values: Mapping[Read, Any], form: Mapping[str, Any], branch: int | None, broken: list[Broken]
-) -> bool:
-    if source is None:
-        return True
-    read = tuple((r, _frozen(form.get(r[1])) if r[0] == "form" else values[r]) for r in _reads(source))
-    held = _came_to(source, read)
-    if isinstance(held, str):
-        broken.append(Broken(branch, held))
-    return held is True
+def _noted(came_to: bool | str, branch: int | None, broken: list[Broken]) -> bool:
+    if isinstance(came_to, str):
+        broken.append(Broken(branch, came_to))
+    return came_to is True
+
+
+class _Condition:
+    """A condition under every fate and form, and under what is `known` for a while.
+
+    Each operand of its `&&` reads little of all that, so it comes to the same under many of them and is run once for these.
+    """
+
+    def __init__(
+        self, source: str | None, fates: Sequence[Mapping[Read, Any]], forms: Sequence[Mapping[str, Any]]
+    ) -> None:
+        self._fates, self._forms = fates, forms
+        self._parts = [(part, _reads(part)) for part in conjuncts(source)] if source is not None else []
+        self._alike = [(_numbered(fates, reads), _numbered(forms, [r[1] for r in reads if r[0] == "form"]))
+                       for _, reads in self._parts]  # fmt: skip
+        self._known: Mapping[Read, Any] = {}
+        self._found: list[dict[tuple[int, int], bool | str]] = []
+
+    def know(self, known: Mapping[Read, Any]) -> None:
+        self._known, self._found = known, [{} for _ in self._parts]
+
+    def came_to(self, fate: int, form: int) -> bool | str:
+        """As the conjunction of CEL: one operand that does not hold decides, whatever fails beside it."""
+        failed: str | None = None
+        for (part, reads), (fates, forms), found in zip(self._parts, self._alike, self._found, strict=True):
+            key = fates[fate], forms[form]
+            held = found.get(key)
+            if held is None:
+                values, filled = {**self._known, **self._fates[fate]}, self._forms[form]
+                read = tuple((r, _frozen(filled.get(r[1])) if r[0] == "form" else values[r]) for r in reads)
+                held = found[key] = _came_to(part, read)
+            if held is False:
+                return False
+            if held is not True:
+                failed = failed or held
+        return True if failed is None else failed
+
+
+def _numbered(values: Sequence[Mapping[Any, Any]], reads: Sequence[Any]) -> list[int]:
+    """A number for each: the same for those that do not differ in what is read."""
+    seen: dict[tuple[Any, ...], int] = {}
+    return [seen.setdefault(tuple(_frozen(v.get(r)) for r in reads), len(seen)) for v in values]
+
+
+@cache
+def conjuncts(source: str) -> tuple[str, ...]:
+    """The operands of the `&&` at the top of a condition; the whole where it is built otherwise.
+
+    Each is again joined with `true`, as an operand that is no boolean is an error and not its truth value.
+    """
+    plain = _STRING.sub(lambda text: "@" * len(text.group()), source)
+    depth, start, parts = 0, 0, []
+    for n, sign in enumerate(plain):
+        depth += (sign in "([{") - (sign in ")]}")
+        if sign in "\"'\\?" or plain.startswith("//", n) or (depth == 0 and plain.startswith("||", n)):
+            return (source,)
+        if depth == 0 and plain.startswith("&&", n):
+            parts.append(source[start:n])
+            start = n + 2
+    parts.append(source[start:])
+    return (source,) if len(parts) == 1 else tuple(f"({part.strip()}) && true" for part in parts)
 
 
 def _frozen(value: Any) -> Any:
