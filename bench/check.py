@@ -24,7 +24,7 @@ from service.db import migrate
 from service.db.session import Database
 from service.db.vault import Vault
 from service.embedded import throwaway_servers
-from service.usecases import audit, clocks, intake, integrity, publishing
+from service.usecases import audit, clocks, folders, intake, integrity, publishing
 from service.usecases.answers import Call, digest_of
 from service.usecases.house import House
 
@@ -59,7 +59,7 @@ async def measure(dsn: str, tickets: int, weeks: int) -> None:
     db = await Database.connect(dsn, 8, sandbox=True)
     house = House(db, Vault(bytes(32)), clock.new_id, ZoneInfo("Asia/Shanghai"), True)
     try:
-        await publishing.publish_folder(house, publishing.read_folder(ROOT / "workflows"), "bench", "the shipped set")
+        await publishing.publish_folder(house, folders.read_folder(ROOT / "workflows"), "bench", "the shipped set")
         await house.refresh()
         started = time.perf_counter()
         await seed(house, tickets, weeks)

@@ -37,7 +37,7 @@ from service.db.vault import Vault
 from service.embedded import EmbeddedServers
 from service.integrations.identity_provider import BuiltinIssuer
 from service.supervisor import wait_http
-from service.usecases import audit, intake, integrity, publishing
+from service.usecases import audit, folders, intake, integrity, publishing
 from service.usecases.answers import Call, digest_of
 from service.usecases.house import House
 from service.usecases.identity import parse_as
@@ -111,7 +111,7 @@ async def seed(house: House, tickets: int) -> None:
 
 def next_version() -> dict[str, Any]:
     """A stage has another name, the enterprise's promise is three days shorter."""
-    plain = publishing.read_folder(ROOT / "workflows").workflows[KEY]
+    plain = folders.read_folder(ROOT / "workflows").workflows[KEY]
     text = json.dumps(plain).replace('"handling"', '"working"').replace('"phase": "working"', '"phase": "handling"')
     made: dict[str, Any] = json.loads(text)
     made["clocks"]["resolve"]["budget"] = 12
@@ -257,7 +257,7 @@ async def run(bench: Bench) -> None:
     workers: list[subprocess.Popen[bytes]] = []
     api: subprocess.Popen[bytes] | None = None
     try:
-        folder = publishing.read_folder(ROOT / "workflows")
+        folder = folders.read_folder(ROOT / "workflows")
         # all tickets on one workflow, whatever overlays the folder has
         city_wide = {k: w for k, w in folder.workflows.items() if not w.get("departments")}
         await publishing.publish_folder(house, replace(folder, workflows=city_wide), "bench", "the shipped set")

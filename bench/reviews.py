@@ -35,7 +35,7 @@ from service.db.session import Database, connect_arguments
 from service.db.vault import Vault
 from service.embedded import throwaway_servers
 from service.integrations.identity_provider import BuiltinIssuer, Verifier
-from service.usecases import publishing
+from service.usecases import folders, publishing
 from service.usecases.house import House
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -197,7 +197,7 @@ async def served(dsn: str, keys: Path) -> AsyncIterator[httpx.AsyncClient]:
     issuer = BuiltinIssuer.open(keys)
     db = await Database.connect(dsn, 8, sandbox=False)
     house = House(db, Vault(bytes(32)), clock.new_id, ZoneInfo("Asia/Shanghai"))
-    await publishing.publish_folder(house, publishing.read_folder(ROOT / "workflows"), "bench", "the shipped set")
+    await publishing.publish_folder(house, folders.read_folder(ROOT / "workflows"), "bench", "the shipped set")
     await house.refresh()
 
     @asynccontextmanager

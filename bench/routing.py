@@ -30,7 +30,7 @@ from opencc import OpenCC
 
 from service.core.routing import DISPATCHER, DOMAINS, Request, Router, make_router, score
 from service.core.yaml_files import read_yaml
-from service.usecases.publishing import WEIGHTS, read_folder
+from service.usecases.folders import WEIGHTS, read_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 OWN = ROOT / "workflows" / "demo" / "requests.jsonl"

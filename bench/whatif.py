@@ -34,7 +34,7 @@ from service.db import migrate
 from service.db.session import Database, connect_arguments
 from service.db.vault import Vault
 from service.embedded import throwaway_servers
-from service.usecases import publishing
+from service.usecases import folders, publishing
 from service.usecases.house import House
 from service.usecases.simulation import Wanted, simulate
 from tests import builders
@@ -179,7 +179,7 @@ async def measure(dsn: str, given: argparse.Namespace) -> None:
     db = await Database.connect(dsn, 4, sandbox=False)
     house = House(db, Vault(bytes(32)), clock.new_id, ZoneInfo("Asia/Shanghai"))
     try:
-        await publishing.publish_folder(house, publishing.read_folder(ROOT / "workflows"), "bench", "the shipped set")
+        await publishing.publish_folder(house, folders.read_folder(ROOT / "workflows"), "bench", "the shipped set")
         await house.refresh()
         await seed(house, dsn, given.tickets, min(given.lives, given.tickets), given.only)
         key = given.only or "business_development"

@@ -37,7 +37,7 @@ from service.core.model import (
     evolve,
 )
 from service.core.policies import Policies
-from service.usecases.publishing import Folder, read_folder
+from service.usecases.folders import Folder, read_folder
 
 WORKFLOWS = Path(__file__).resolve().parents[1] / "workflows"
 SHANGHAI = ZoneInfo("Asia/Shanghai")

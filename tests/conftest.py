@@ -30,7 +30,7 @@ from service.db.vault import Vault
 from service.embedded import EmbeddedServers, throwaway_servers
 from service.integrations.attachments import FileStore
 from service.integrations.identity_provider import BuiltinIssuer, Verifier
-from service.usecases import publishing
+from service.usecases import folders, publishing
 from service.usecases.house import House
 from service.usecases.identity import parse_as
 
@@ -61,9 +61,9 @@ def redis_url(servers: EmbeddedServers) -> str:
 
 
 @pytest.fixture(scope="session")
-def folder() -> publishing.Folder:
+def folder() -> folders.Folder:
     """The shipped workflows folder, read once."""
-    return publishing.read_folder(WORKFLOWS)
+    return folders.read_folder(WORKFLOWS)
 
 
 def in_database(dsn: str, name: str) -> str:
@@ -71,7 +71,7 @@ def in_database(dsn: str, name: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def template(server_dsn: str, folder: publishing.Folder) -> str:
+def template(server_dsn: str, folder: folders.Folder) -> str:
     """A database with the newest schema and the shipped workflows published, to be cloned."""
 
     async def prepare() -> None:

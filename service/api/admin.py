@@ -18,7 +18,7 @@ from service.core.access import require
 from service.core.errors import NotFound
 from service.core.routing import Request as RoutingRequest
 from service.db.session import Unavailable
-from service.usecases import identity, operation, publishing
+from service.usecases import folders, identity, operation, publishing
 
 router = APIRouter(tags=["configuration and operation"])
 
@@ -33,7 +33,7 @@ async def check_workflow(request: Request, house: HouseDep, actor: ActorDep) -> 
         first = checked.errors[0]
         first.extra["errors"] = [errors.told(error) for error in checked.errors[:50]]
         raise first
-    return deps.json(publishing.told(checked))
+    return deps.json(folders.told(checked))
 
 
 @router.get("/v1/departments")

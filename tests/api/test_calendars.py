@@ -11,7 +11,7 @@ import pytest
 
 from service.core.model import SYSTEM
 from service.usecases import calendars, clocks, integrity
-from service.usecases.publishing import Folder
+from service.usecases.folders import Folder
 from tests.conftest import City, opened_house
 
 WHAT_IF = "/v1/clocks/what-if?anchor=2026-09-18T10:00:00%2B08:00&measure=working_days&budget=5"

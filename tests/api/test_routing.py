@@ -8,7 +8,7 @@ import pytest
 
 from service.core.model import SYSTEM
 from service.usecases import publishing
-from service.usecases.publishing import Folder
+from service.usecases.folders import Folder
 from tests.conftest import City
 
 TAX, WATER = "handler:tax", "handler:water"

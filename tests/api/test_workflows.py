@@ -13,8 +13,8 @@ import asyncpg
 import pytest
 
 from service.core.model import SYSTEM
-from service.usecases import clocks, integrity, migrations, publishing
-from service.usecases.publishing import Folder
+from service.usecases import clocks, folders, integrity, migrations, publishing
+from service.usecases.folders import Folder
 from tests.builders import renamed
 from tests.conftest import WORKFLOWS, City, opened_city, opened_house
 from tests.worker.stage import sql
@@ -239,7 +239,7 @@ async def test_a_restart_publishes_changed_files_and_takes_nothing_back(city: Ci
     shutil.copytree(WORKFLOWS, where)
 
     async def restart() -> list[str]:
-        return await publishing.publish_folder(city.house, publishing.read_folder(where), publishing.FILES, "changed")
+        return await publishing.publish_folder(city.house, folders.read_folder(where), publishing.FILES, "changed")
 
     path = where / "city" / "consultation.yaml"
     path.write_text(path.read_text(encoding="utf-8").replace("en: Consultation and help", "en: Questions"))

@@ -10,7 +10,7 @@ import pytest
 
 from service.core import exploring
 from service.core.errors import DefinitionError
-from service.usecases.publishing import Checked, check_folder
+from service.usecases.folders import Checked, check_folder
 from tests.builders import WORKFLOWS
 
 SMALL = (Path(__file__).parent / "small.yaml").read_text("utf-8")

@@ -17,7 +17,7 @@ from service.core.definitions import CONTEXT, compile_workflow
 from service.core.draft import Draft
 from service.core.errors import DefinitionError
 from service.core.yaml_files import read_yaml
-from service.usecases.publishing import read_folder
+from service.usecases.folders import read_folder
 from tests.builders import DISPATCHER, WORKFLOWS, Case, folder
 
 DOMAINS = {"consultation", "project_landing", "business_development", "government_service", "complaint_report"}

@@ -15,7 +15,7 @@ from service.core.desk import Attachments, Desk, FileType, filled, parse_desk
 from service.core.errors import DefinitionError
 from service.core.model import Phase
 from service.core.yaml_files import read_text, read_yaml
-from service.usecases.publishing import read_unproved
+from service.usecases.folders import read_unproved
 from tests.builders import WORKFLOWS
 
 README = (WORKFLOWS / "README.md").read_text("utf-8")

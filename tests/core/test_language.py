@@ -17,7 +17,7 @@ from service.core import language
 from service.core.definitions import EFFECTS
 from service.core.language import WorkflowDoc, json_schema
 from service.core.yaml_files import read_text, read_yaml
-from service.usecases.publishing import check_folder
+from service.usecases.folders import check_folder
 from tests.builders import WORKFLOWS
 
 README = (WORKFLOWS / "README.md").read_text("utf-8")

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +21,12 @@ from tests.builders import WORKFLOWS
 def run(*arguments: str) -> tuple[int, str]:
     done = CliRunner().invoke(app, ["workflows", *arguments])
     return done.exit_code, done.stdout
+
+
+@pytest.fixture(autouse=True)
+def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs the tests has threads and must not be forked; a test below starts the command as people do."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
 
 
 @pytest.fixture
@@ -52,6 +62,25 @@ def test_a_fault_is_told_with_its_place_what_was_expected_and_the_way_to_it(copi
     steps = [line.strip() for line in told.splitlines() if line.startswith("    ")]
     assert steps[0].startswith("1. 新工单 a new ticket") and steps[-1].startswith("3. 提交答复 Submit the reply")
     assert told.count("without a running clock") == 1  # what overlays inherit is told once
+
+
+def test_processes_side_by_side_tell_what_one_tells(copied: Path) -> None:
+    path = copied / "city" / "base.yaml"
+    path.write_text(path.read_text("utf-8").replace("{start: audit}, ", ""), "utf-8")
+    command = [
+        sys.executable, "-c",
+        "import os, sys; os.cpu_count = lambda: 3; from service.cli import main; main()",
+        "workflows", "check", str(copied),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    code, told = run("check", str(copied))
+    assert done.returncode == code == 1, done.stderr
+
+    def without_figures(text: str) -> str:
+        return re.sub(r"[0-9]+ ms CPU", "", text)
+
+    assert without_figures(done.stdout) == without_figures(told)
+    assert "fault(s)" in told
 
 
 def test_what_cannot_be_read_is_told_too(copied: Path) -> None:

@@ -25,7 +25,7 @@ from rich.table import Table
 from service import clock
 from service.db import migrate
 from service.embedded import throwaway_servers
-from service.usecases.publishing import read_folder
+from service.usecases.folders import read_folder
 from tests.conftest import WORKFLOWS
 from tests.simulation.compare import JINAN
 from tests.simulation.days import DAY

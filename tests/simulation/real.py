@@ -18,7 +18,7 @@ from service.db import clocks as timers
 from service.db import tickets
 from service.db.session import Database
 from service.db.vault import Vault
-from service.usecases import approvals, calendars, clocks, intake, integrity, joining, publishing, reviews
+from service.usecases import approvals, calendars, clocks, folders, intake, integrity, joining, publishing, reviews
 from service.usecases import tickets as work
 from service.usecases.answers import Answer, Call
 from service.usecases.house import House
@@ -134,7 +134,7 @@ def _shown(answer: Answer) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def opened(dsn: str, folder: publishing.Folder | None = None) -> AsyncIterator[Real]:
+async def opened(dsn: str, folder: folders.Folder | None = None) -> AsyncIterator[Real]:
     """The city in a database; the shipped workflows are published first if they are given."""
     ids = count(1)
     db = await StoppedDatabase.connect(dsn, 4, sandbox=True)

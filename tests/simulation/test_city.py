@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from service.usecases.publishing import Folder
+from service.usecases.folders import Folder
 from tests.conftest import cloned_database
 from tests.simulation.mirror import Mirror
 from tests.simulation.model import Rules

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from service.usecases import audit, integrity
-from service.usecases.publishing import Folder
+from service.usecases.folders import Folder
 from tests.api.test_workflows import KEY, MAPPING, NAMES, TAX, changed, order, publish, shown
 from tests.conftest import City
 from tests.worker.stage import count, sql, until
