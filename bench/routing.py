@@ -4,6 +4,8 @@
     python3 -m service bench routing --requests FILE --labels tests/core/routing/development.yaml --fit
     python3 -m service bench routing --requests FILE --labels tests/core/routing/development.yaml --cross
 
+Both take `--more FILE LABELS`: further texts to learn from, never measured.
+
 FILE: JSON Lines with `id`, `title` and `text` (or `description`). Labels: YAML, `id: [lead, domain]`; a lead is a unit,
 "@district", null for the dispatcher, or a list of equals. `--fit` adds the tuned half of the shipped requests and writes
 `workflows/routing_weights.yaml`. `--cross` fits five times on four fifths, near duplicates together, and tells for several
@@ -20,7 +22,7 @@ import math
 import re
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ from typing import Any
 import numpy as np
 from opencc import OpenCC
 
-from service.core.routing import DISPATCHER, DOMAINS, Request, Router, make_router, score
+from service.core.routing import CONFLICT, DISPATCHER, DOMAINS, Request, Route, Router, make_router, score
 from service.core.yaml_files import read_yaml
 from service.usecases.folders import WEIGHTS, read_folder
 
@@ -42,13 +44,20 @@ ROUNDS = 250
 TYPICAL = 30
 BY_HAND = 1.4
 """The fit trusts the words of its own texts too much; by cross-validation on them hand-written rules are worth more."""
-LEAST, MARGIN = 60, 100
+LEAST, MARGIN = 60, 15
 """Points (hundredths) below which, or closer to the next than which, a dispatcher reads the text. By `--cross` a first choice
-closer than MARGIN is more often wrong than right, and a wrong dispatch costs the firm a day, a dispatcher's reading minutes."""
+closer than MARGIN is right in one of five, one a little farther as often as not; a wrong dispatch costs the firm a day, a
+dispatcher's reading minutes."""
 MARGINS = (0, 15, 50, 100, 150, 200, 300)
 FOLDS = 5
 ALIKE = 0.4
 """Texts that share so many of their pairs of characters are near duplicates: never one to learn from and one to test on."""
+LIGHT = 0.065
+"""Weights under this are left out: they change four first choices in a thousand, and a third of the file."""
+PARTS = 4
+"""In so many parts the texts are taken apart, to judge what the vocabulary says of one by the others."""
+WHOLE, GRADE_COUNTS = 600, 2
+"""Points of a word whose texts all are one unit's; and for how many texts the grade of a word counts."""
 OWN_COUNTS = 3
 """How often each of the shipped requests counts: they are what firms say, the texts outside are mostly citizens'."""
 
@@ -87,6 +96,7 @@ def measure(router: Router, texts: Sequence[Labelled]) -> dict[str, float]:
     routes = [router.route(t.request) for t in texts]
     seconds = (time.process_time() - began) / len(texts)
     found = [r.unit or DISPATCHER for r in routes]
+    first = [first_choice(r) for r in routes]
     sure = [(f, t) for f, r, t in zip(found, routes, texts, strict=True) if r.lead]
     sources = {
         f"lead right, {source}": share(f in t.leads for f, t in zip(found, texts, strict=True) if t.source == source)
@@ -98,9 +108,17 @@ def measure(router: Router, texts: Sequence[Labelled]) -> dict[str, float]:
         "lead right": share(f in t.leads for f, t in zip(found, texts, strict=True)),
         "lead right, strict": share(f == t.leads[0] for f, t in zip(found, texts, strict=True)),
         "lead right where a unit was found": share(f in t.leads for f, t in sure),
+        "first choice right": share(f in t.leads for f, t in zip(first, texts, strict=True)),
         "domain right": share(r.domain == t.domain for r, t in zip(routes, texts, strict=True)),
         "milliseconds per request (process time)": seconds * 1000,
     }
+
+
+def first_choice(route: Route) -> str:
+    """Where it goes, or, where a dispatcher decides between two, what the dispatcher is told first."""
+    if route.unit or route.rule == CONFLICT:
+        return route.unit or DISPATCHER
+    return next((t.lead for t in route.tried if t.rule.startswith("learned:")), DISPATCHER)
 
 
 def share(right: Iterable[bool]) -> float:
@@ -194,13 +212,14 @@ def fit(router: Router, texts: Sequence[Labelled], l1: float, l2: float) -> dict
                 by_hand[n, leads.index(tried.lead)] = max(by_hand[n, leads.index(tried.lead)], tried.score)
         if route.unit in leads:
             best[n, leads.index(route.unit)] = 1
+    called = called_apart(router, texts, leads)
     wanted = np.array([[t.leads[0] == lead for lead in leads] for t in texts], dtype=float)
     signs = []
     for t in texts:
         title, body = router.found(t.request.title), router.found(t.request.description)
         signs.append({f"rule {sign}" for sign in router.signs(t.request, title, body, t.domain)})
     both, names = joined(sets, words, signs)
-    weights, start, (log, bonus) = solve(both, wanted, [np.log1p(by_hand), best], l1, l2)
+    weights, start, (log, bonus, named) = solve(both, wanted, [np.log1p(by_hand), best, called], l1, l2)
     answer = {
         "leads": told(
             words,
@@ -216,6 +235,7 @@ def fit(router: Router, texts: Sequence[Labelled], l1: float, l2: float) -> dict
     }
 
     answer["leads"]["rules"] = told(names, leads, weights[len(words) :], start)["words"]
+    answer["leads"]["vocabulary"] = {"log": hundredths(named), "words": heard(router, texts)}
     speaks, spoken = [], np.zeros((len(texts), len(DOMAINS)))
     for n, t in enumerate(texts):
         title, body = router.found(t.request.title), router.found(t.request.description)
@@ -230,37 +250,77 @@ def fit(router: Router, texts: Sequence[Labelled], l1: float, l2: float) -> dict
     return answer | {"domains": part}
 
 
+def heard(router: Router, texts: Sequence[Labelled]) -> dict[str, dict[str, int]]:
+    """What the words of the vocabulary are worth that stand in these texts: as their grade says, corrected by whom they led."""
+    stands, led = Counter[str](), Counter[tuple[str, str]]()
+    for t in texts:
+        for word in router.terms(t.request.title) | router.terms(t.request.description):
+            stands[word] += 1
+            led[word, t.leads[0]] += 1
+
+    def worth(points: int, word: str, unit: str) -> int:
+        share_of_grade = math.sqrt(points / WHOLE)
+        return round(WHOLE * ((GRADE_COUNTS * share_of_grade + led[word, unit]) / (GRADE_COUNTS + stands[word])) ** 2)
+
+    found = {w: {unit: worth(n, w, unit) for unit, n in router.vocabulary[w].items()} for w in sorted(stands)}
+    return {w: points for w, points in found.items() if points != router.vocabulary[w]}
+
+
+def called_apart(router: Router, texts: Sequence[Labelled], leads: Sequence[str]) -> Any:
+    """ln(1 + points) of the vocabulary, text x lead; each text by what the others say of its words, near duplicates left out."""
+    family = families(router, texts)
+    out = np.zeros((len(texts), len(leads)))
+    at = {lead: n for n, lead in enumerate(leads)}
+    for part in range(PARTS):
+        ours = [n for n, f in enumerate(family) if f % PARTS == part]
+        said = router.vocabulary | heard(router, [t for t, f in zip(texts, family, strict=True) if f % PARTS != part])
+        for n in ours:
+            title, body = (router.terms(x) for x in (texts[n].request.title, texts[n].request.description))
+            for word in title | body:
+                for unit, points in said[word].items():
+                    if unit in at:
+                        out[n, at[unit]] += points * (2 if word in title else 1) / 100
+    return np.log1p(out)
+
+
 def families(router: Router, texts: Sequence[Labelled]) -> list[int]:
     """A number for each text, the same for near duplicates."""
     said = [strings(router.fold(f"{t.request.title} {t.request.description}")) for t in texts]
     pairs = [{s for s in one if len(s) == 2} for one in said]
     family = list(range(len(texts)))
+    standing: dict[str, list[int]] = defaultdict(list)
     for n, ours in enumerate(pairs):
-        for m, theirs in enumerate(pairs[:n]):
-            if family[m] != family[n] and len(ours & theirs) >= ALIKE * max(1, len(ours | theirs)):
+        shared = Counter(m for pair in ours for m in standing[pair])
+        for m, together in shared.items():
+            if family[m] != family[n] and together >= ALIKE * len(ours | pairs[m]):
                 old, new = family[n], family[m]
                 family = [new if f == old else f for f in family]
+        for pair in ours:
+            standing[pair].append(n)
     return family
 
 
-def cross(folder: Path, texts: Sequence[Labelled], l1: float, l2: float) -> None:
+def cross(folder: Path, texts: Sequence[Labelled], more: Sequence[Labelled], l1: float, l2: float) -> None:
     """Print how often first choices are right that lie at least so far before the second (hundredths)."""
     router = router_of(folder, None)
-    family = families(router, texts)
+    family = families(router, [*texts, *more])
     firsts: list[tuple[int, bool, bool, bool]] = []
+    domains: list[bool] = []
     for fold in range(FOLDS):
         print(f"\r  fold {fold + 1} of {FOLDS}", end="", flush=True)
-        rest = [t for t, f in zip(texts, family, strict=True) if f % FOLDS != fold]
+        rest = [t for t, f in zip([*texts, *more], family, strict=True) if f % FOLDS != fold]
         learned = fit(router, [*rest, *own(odd=True) * OWN_COUNTS], l1, l2)
         learned["leads"] |= {"margin": 0, "least": 0}
         fitted = router_of(folder, learned)
-        for text in (t for t, f in zip(texts, family, strict=True) if f % FOLDS == fold):
+        for text in (t for t, f in zip(texts, family, strict=False) if f % FOLDS == fold):
             route = fitted.route(text.request, explain=True)
             scores = sorted((t.score for t in route.tried if t.rule.startswith("learned:")), reverse=True)
             ahead = scores[0] - scores[1] if scores else MARGINS[-1]
             right = (route.unit or DISPATCHER) in text.leads
+            domains.append(route.domain == text.domain)
             firsts.append((ahead, route.lead is not None, right, DISPATCHER in text.leads))
-    print("\n  margin  routed  of these right  first choice of the others right  all right")
+    print(f"\n  domain right: {share(domains):.3f}")
+    print("  margin  routed  of these right  first choice of the others right  all right")
     for margin in MARGINS:
         sent = [right for ahead, routed, right, _ in firsts if ahead >= margin and routed]
         held = [right for ahead, _, right, _ in firsts if ahead < margin]
@@ -278,7 +338,7 @@ def joined(sets: Sequence[set[str]], words: Sequence[str], more: Sequence[set[st
 
 def told(words: Sequence[str], choices: Sequence[str], weights: Any, start: Any, **more: int) -> dict[str, Any]:
     table: dict[str, dict[str, int]] = defaultdict(dict)
-    for n, m in zip(*np.nonzero(np.abs(weights) >= 0.045), strict=True):
+    for n, m in zip(*np.nonzero(np.abs(weights) >= LIGHT), strict=True):
         table[words[n]][choices[m]] = hundredths(weights[n, m])
     return {**more, "start": {c: hundredths(s) for c, s in zip(choices, start, strict=True)}, "words": dict(table)}
 
@@ -298,15 +358,18 @@ def written(learned: Mapping[str, Any]) -> str:
     def flow(points: Mapping[str, int]) -> str:
         return "{" + ", ".join(f"{quoted(k)}: {v}" for k, v in points.items()) + "}"
 
-    lines = []
-    for part, values in learned.items():
-        lines.append(f"{part}:")
+    def block(values: Mapping[str, Any], indent: str) -> Iterator[str]:
         for key, value in values.items():
             if key in {"words", "rules"}:
-                lines.append(f"  {key}:")
-                lines += [f"    {quoted(word)}: {flow(points)}" for word, points in value.items()]
+                yield f"{indent}{key}:"
+                yield from (f"{indent}  {quoted(word)}: {flow(points)}" for word, points in value.items())
+            elif key in {*learned, "vocabulary"}:
+                yield f"{indent}{key}:"
+                yield from block(value, f"{indent}  ")
             else:
-                lines.append(f"  {key}: {flow(value) if isinstance(value, Mapping) else value}")
+                yield f"{indent}{key}: {flow(value) if isinstance(value, Mapping) else value}"
+
+    lines = block(learned, "")
     return HEAD + "\n".join(lines) + "\n"
 
 
@@ -330,6 +393,7 @@ def main() -> None:
     parser.add_argument("--requests", type=Path, help="texts; without: the shipped requests, the half not tuned on")
     parser.add_argument("--labels", type=Path)
     parser.add_argument("--workflows", type=Path, default=ROOT / "workflows")
+    parser.add_argument("--more", type=Path, nargs=2, metavar=("FILE", "LABELS"), help="further texts to learn from")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--fit", action="store_true", help="fit the word weights to the labels and write them")
     how.add_argument("--cross", action="store_true", help="cross-validate the fit on the labels; nothing is written")
@@ -339,11 +403,13 @@ def main() -> None:
     if (asked.requests is None) != (asked.labels is None) or ((asked.fit or asked.cross) and asked.requests is None):
         parser.error("--requests and --labels go together, and --fit and --cross need them")
     texts = labelled(asked.requests, asked.labels) if asked.requests else own(odd=False)
+    more = labelled(*asked.more) if asked.more else []
     if asked.cross:
-        cross(asked.workflows, texts, asked.l1, asked.l2)
+        cross(asked.workflows, texts, more, asked.l1, asked.l2)
         return
     if asked.fit:
-        learned = fit(router_of(asked.workflows, None), [*texts, *own(odd=True) * OWN_COUNTS], asked.l1, asked.l2)
+        every = [*texts, *more, *own(odd=True) * OWN_COUNTS]
+        learned = fit(router_of(asked.workflows, None), every, asked.l1, asked.l2)
         (asked.workflows / WEIGHTS).write_text(written(learned), "utf-8")
     read = read_folder(asked.workflows).routing.get("learned")
     for name, weights in (("hand-written rules alone", None), ("with learned word weights", read)):

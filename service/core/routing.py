@@ -27,11 +27,17 @@ DISTRICT = "@district"
 DISPATCHER = "@dispatcher"
 NO_UNIT = frozenset((DISTRICT, DISPATCHER))
 COMPLAINT = "complaint_report"
+CONFLICT = "conflict"
+"""The rule of a ticket whose likeliest lead is complained of."""
 RULING = "ruling_"
 """How the keys of rules begin that were accepted from a ruling."""
-SIGNS = ("@office", "@office_in_complaint")
+SIGNS = ("@office", "@office_in_complaint", "@complained_of")
 TOO_CLOSE = "too close to the next"
 DOMAIN_SIGN = "@domain:"
+SURE = {"sure": 434, "likely": 216, "hint": 54}
+"""Points of a word of a unit's vocabulary by how it was judged: 600 x the square of the share of texts that are its own."""
+REACH = 12
+"""An office is asked for something if the word that asks stands at most so many characters before its name."""
 LEVELS = 5
 """How deep the tree of matters may be: the provincial catalogue has five levels."""
 CLAUSE_ENDS = re.compile(r"[\s,.;:!?。、]+")
@@ -77,6 +83,21 @@ class DomainDoc(_Doc):
     words: dict[str, int]
 
 
+class VocabularyDoc(_Doc):
+    """What people call the matters of one unit, by how surely it leads where they say so; words parted by spaces."""
+
+    sure: str = ""
+    likely: str = ""
+    hint: str = ""
+
+
+class HeardDoc(_Doc):
+    """What labelled texts said of the vocabulary: `log` as for rules, and what those of its words are worth that were met."""
+
+    log: int
+    words: dict[str, dict[str, int]] = {}
+
+
 class WeightsDoc(_Doc):
     """What was learned of one question (which lead, which domain), in hundredths. Choice -> points.
 
@@ -94,6 +115,7 @@ class WeightsDoc(_Doc):
     start: dict[str, int]
     words: dict[str, dict[str, int]]
     rules: dict[str, dict[str, int]] = {}
+    vocabulary: HeardDoc | None = None
 
 
 class LearnedDoc(_Doc):
@@ -102,9 +124,15 @@ class LearnedDoc(_Doc):
 
 
 class ConflictDoc(_Doc):
-    """Words that, in one clause with the name of a unit, mean that the unit itself is complained of."""
+    """When a complaint is about a unit itself.
+
+    `words` mean it in one clause with any of the unit's names. One of its `offices` in the title means it as well, unless
+    a word of `asked` stands before it (it is asked to help) or one of `places` follows (something near it, or of its people).
+    """
 
     words: list[str] = []
+    asked: list[str] = []
+    places: list[str] = []
 
 
 class EmergencyDoc(_Doc):
@@ -133,6 +161,7 @@ class RoutingDoc(_Doc):
     withdrawn: list[str] = []
     emergencies: list[EmergencyDoc] = []
     incident: IncidentDoc = IncidentDoc()
+    vocabulary: dict[str, VocabularyDoc] = {}
     learned: LearnedDoc | None = None
 
 
@@ -196,7 +225,8 @@ class Router:
 
     `successors`: units that are no more -> those that took over what they had.
     `simplify` turns traditional characters into simplified ones (for matching only, never for stored text). `names`:
-    the titles and aliases of each unit; `complaints_to`: who hears complaints about a unit, if that is known.
+    the titles and aliases of each unit; `offices`: those of its names that no firm bears; `complaints_to`: who hears
+    complaints about a unit, if that is known.
     """
 
     def __init__(
@@ -208,10 +238,11 @@ class Router:
         names: Mapping[str, Sequence[str]] | None = None,
         complaints_to: Mapping[str, str] | None = None,
         successors: Mapping[str, str] | None = None,
+        offices: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.doc, self._matters, self._units, self._simplify = doc, matters, district_units, simplify
         self._complaints_to, self._successors = complaints_to or {}, successors or {}
-        self._made_of = (matters, district_units, simplify, names, complaints_to, successors)
+        self._made_of = (matters, district_units, simplify, names, complaints_to, successors, offices)
         self._emergencies = [
             (e.line, {self.fold(w) for w in e.words}, {self.fold(w) for w in e.not_words}) for e in doc.emergencies
         ]
@@ -223,13 +254,20 @@ class Router:
         )
         self._words = words
         self._automaton = ahocorasick_rs.AhoCorasick(words) if words else None
-        self._named: dict[str, set[str]] = defaultdict(set)
-        for unit, called in (names or {}).items():
-            for name in called:
-                self._named[self.fold(name).removeprefix("市")].add(unit)
+        self.vocabulary = self._worth()
+        """Word -> unit -> points."""
+        self._terms = sorted(self.vocabulary)
+        # the longest word that stands somewhere is meant there, not those inside of it
+        longest = ahocorasick_rs.MatchKind.LeftmostLongest
+        self._term_automaton = ahocorasick_rs.AhoCorasick(self._terms, matchkind=longest) if self._terms else None
+        self._named = self._by_name(names or {})
+        self._offices = self._by_name(offices or {})
         self._wrongs = {self.fold(w) for w in doc.conflict.words}
-        self._parties = sorted({*self._named, *self._wrongs})
-        self._party_automaton = ahocorasick_rs.AhoCorasick(self._parties) if self._wrongs and self._named else None
+        self._asked, self._places = (
+            tuple(self.fold(w) for w in w_) for w_ in (doc.conflict.asked, doc.conflict.places)
+        )
+        self._parties = sorted({*self._named, *self._offices, *self._wrongs})
+        self._party_automaton = ahocorasick_rs.AhoCorasick(self._parties) if self._parties else None
         self._rules = [
             (r, {self.fold(w): n for w, n in r.words.items()}, {self.fold(w) for w in r.not_words}) for r in doc.rules
         ]
@@ -243,6 +281,26 @@ class Router:
                 self._by_word.setdefault(word, []).append(n)
             for matter in rule.when.matters:
                 self._by_matter.setdefault(matter, []).append(n)
+
+    def _by_name(self, names: Mapping[str, Sequence[str]]) -> dict[str, set[str]]:
+        by_name: dict[str, set[str]] = defaultdict(set)
+        for unit, called in names.items():
+            for name in called:
+                by_name[self.fold(name).removeprefix("市")].add(unit)
+        return by_name
+
+    def _worth(self) -> dict[str, dict[str, int]]:
+        """The vocabulary by its words: unit -> points, those learned before those that were judged."""
+        worth: dict[str, dict[str, int]] = defaultdict(dict)
+        for unit, doc in self.doc.vocabulary.items():
+            for grade, points in SURE.items():
+                for word in self.fold(getattr(doc, grade)).split():
+                    worth[word][unit] = max(points, worth[word].get(unit, 0))
+        heard = self.doc.learned.leads.vocabulary if self.doc.learned else None
+        for word, learned in heard.words.items() if heard else ():
+            if word in worth:
+                worth[word] |= learned
+        return dict(worth)
 
     def with_catalogue(self, doc: RoutingDoc) -> Router:
         """The same city under another catalogue."""
@@ -281,7 +339,8 @@ class Router:
             tried.append(Tried(chosen, MATTER_BONUS, (), None if known else "the district is not known", unit))
         elif self.doc.learned and not (best and _decides(best, best_score)):
             signs = self.signs(request, title, body, domain)
-            weighed = self._weigh(self.doc.learned.leads, title | body, tried, best, rules, signs, explain)
+            called = self.called(request) if self.doc.learned.leads.vocabulary else {}
+            weighed = self._weigh(self.doc.learned.leads, title | body, tried, best, rules, signs, called, explain)
             tried += [Tried(f"learned:{t.lead}", t.score, t.words, t.out, t.lead) for t in weighed]
             unit = weighed[0].lead if weighed[0].out is None else None
             if weighed[0].out == TOO_CLOSE:
@@ -292,13 +351,13 @@ class Router:
                 default=None,
             )
             chosen = best.key if best else f"learned:{weighed[0].lead}"
-        blamed = self._complained_of(request) if domain == COMPLAINT else frozenset()
+        blamed = self.complained_of(request, domain)
         lead = self._unit(unit, request) if unit else None
         if lead in blamed:
-            tried.append(Tried("conflict", 0, (), "the unit complained of does not lead", lead or ""))
+            tried.append(Tried(CONFLICT, 0, (), "the unit complained of does not lead", lead or ""))
             hears = self._now(self._complaints_to.get(lead or "", ""))
             unit = lead = hears if hears and hears not in blamed else None
-            chosen = "conflict"
+            chosen = CONFLICT
         return Route(
             lead=lead,
             co_handlers=tuple(
@@ -325,6 +384,7 @@ class Router:
         best: RuleDoc | None,
         rules: Mapping[str, RuleDoc],
         signs: Iterable[str],
+        called: Mapping[str, Mapping[str, int]],
         explain: bool,
     ) -> list[Tried]:
         """The learned points of each choice of a lead, the highest first; out if it is too close to the next."""
@@ -332,20 +392,32 @@ class Router:
         for t in tried:
             if t.rule in rules:
                 by_hand[t.lead] = max(by_hand.get(t.lead, 0), t.score)
-        return _ranked(weights, found, by_hand, best=best.lead if best else None, speaks=signs, explain=explain)
+        first = best.lead if best else None
+        return _ranked(weights, found, by_hand, best=first, speaks=signs, called=called, explain=explain)
 
-    def _complained_of(self, request: Request) -> frozenset[str]:
-        """Units whose name stands in one clause with a word of misconduct."""
-        if self._party_automaton is None:
+    def complained_of(self, request: Request, domain: str) -> frozenset[str]:
+        """Units of which a complaint complains, by what stands in one clause with their name (`ConflictDoc`)."""
+        if self._party_automaton is None or domain != COMPLAINT:
             return frozenset()
         out: set[str] = set()
-        for clause in CLAUSE_ENDS.split(f"{self.fold(request.title)} {self.fold(request.description)}"):
-            hits = {
-                self._parties[n] for n, _, _ in self._party_automaton.find_matches_as_indexes(clause, overlapping=True)
-            }
-            if hits & self._wrongs:
-                out.update(unit for hit in hits for unit in self._named.get(hit, ()))
+        for text in (request.title, request.description):
+            for clause in CLAUSE_ENDS.split(self.fold(text)):
+                hits = [
+                    (self._parties[n], start, end)
+                    for n, start, end in self._party_automaton.find_matches_as_indexes(clause, overlapping=True)
+                ]
+                wronged = any(hit in self._wrongs for hit, _, _ in hits)
+                for hit, start, end in hits:
+                    if wronged:
+                        out.update(self._named.get(hit, ()))
+                    # a title says what it is about; in a letter offices do much that nobody complains of
+                    if hit in self._offices and text is request.title and self._acts(clause[:start], clause[end:]):
+                        out.update(self._offices[hit])
         return frozenset(map(self._now, out))
+
+    def _acts(self, before: str, after: str) -> bool:
+        """Whether an office named between these is who acts: neither asked for help nor where something is."""
+        return not (any(word in before[-REACH:] for word in self._asked) or after.startswith(self._places))
 
     def emergency(self, title: str, description: str) -> str | None:
         """The emergency line that a text calls for, if it does."""
@@ -375,6 +447,22 @@ class Router:
             return frozenset()
         hits = self._automaton.find_matches_as_indexes(self.fold(text), overlapping=True)
         return frozenset(self._words[n] for n, _, _ in hits)
+
+    def terms(self, text: str) -> frozenset[str]:
+        """The words of the vocabulary in a text."""
+        if self._term_automaton is None:
+            return frozenset()
+        return frozenset(self._terms[n] for n, _, _ in self._term_automaton.find_matches_as_indexes(self.fold(text)))
+
+    def called(self, request: Request) -> dict[str, dict[str, int]]:
+        """Units by whose vocabulary a text speaks: word -> points, twice those of a word in the title."""
+        title, body = self.terms(request.title), self.terms(request.description)
+        by_unit: dict[str, dict[str, int]] = defaultdict(dict)
+        for word in sorted(title | body):
+            for unit, points in self.vocabulary[word].items():
+                if points:
+                    by_unit[unit][word] = points * (2 if word in title else 1)
+        return by_unit
 
     def _domain(self, title: frozenset[str], body: frozenset[str], explain: bool) -> tuple[str, tuple[Tried, ...]]:
         """The domain that the text speaks of, and what spoke for each one."""
@@ -432,13 +520,16 @@ class Router:
         return Tried(rule.key, points, hits, None if points >= rule.min_score else "too little evidence", rule.lead)
 
     def signs(self, request: Request, title: frozenset[str], body: frozenset[str], domain: str) -> tuple[str, ...]:
-        """What else may speak for a lead: rules that speak, the domain, and whether an office is named (in a complaint)."""
+        """What else may speak for a lead: rules that speak, the domain, whether an office is named (in a complaint, or as
+        who is complained of)."""
         office: tuple[str, ...] = ()
         if self._party_automaton is not None:
             text = f"{self.fold(request.title)} {self.fold(request.description)}"
             hits = self._party_automaton.find_matches_as_indexes(text, overlapping=True)
             if any(self._parties[n] in self._named for n, _, _ in hits):
                 office = (SIGNS[0], SIGNS[1]) if domain == COMPLAINT else (SIGNS[0],)
+        if self.complained_of(request, domain):
+            office = (*office, SIGNS[2])
         return (*self.speaking(title, body), f"{DOMAIN_SIGN}{domain}", *office)
 
     def _unit(self, lead: str, request: Request) -> str | None:
@@ -468,10 +559,13 @@ def _ranked(
     *,
     best: str | None = None,
     speaks: Iterable[str] = (),
+    called: Mapping[str, Mapping[str, int]] | None = None,
     explain: bool = False,
 ) -> list[Tried]:
     """The points of each choice, highest first, of equal ones the first by name."""
-    points: dict[str, float] = {choice: min(weights.start.values(), default=0) for choice in by_hand}
+    called = called or {}
+    least = min(weights.start.values(), default=0)
+    points: dict[str, float] = dict.fromkeys((*by_hand, *called), least)
     points.update(weights.start)
     said = [(word, weights.words[word]) for word in found if word in weights.words]
     scale = math.sqrt(weights.typical / len(said)) if len(said) > weights.typical else 1.0
@@ -487,6 +581,12 @@ def _ranked(
             points[choice] += weight
     for choice, by in by_hand.items():
         points[choice] += weights.log * math.log1p(by)
+    shares: list[tuple[str, dict[str, int]]] = []
+    for choice, words in called.items() if weights.vocabulary else ():
+        whole = sum(words.values())
+        more = weights.vocabulary.log * math.log1p(whole / 100) if weights.vocabulary else 0
+        points[choice] += more
+        shares += [(word, {choice: round(more * part / whole)}) for word, part in words.items()]
     if best is not None:
         points[best] += weights.best
     ranked = sorted(points, key=lambda choice: (-round(points[choice]), choice))
@@ -498,7 +598,7 @@ def _ranked(
         Tried(
             choice,
             round(points[choice]),
-            _heard(choice, said, spoken),
+            _heard(choice, said, spoken, shares),
             ("too little evidence" if weak else TOO_CLOSE if near else None) if n == 0 else "less than the first",
             choice,
         )
@@ -573,6 +673,7 @@ def make_router(
         {u["code"]: [u["title"]["zh"], *u.get("aliases", ())] for u in units if not u.get("district")},
         {u["code"]: u["complaints_to"] for u in units if u.get("complaints_to")},
         successors,
+        {u["code"]: u["offices"] for u in units if u.get("offices")},
     )
 
 
@@ -592,6 +693,9 @@ def check_codes(doc: RoutingDoc, departments: Sequence[str], matters: Sequence[s
         for matter in (*rule.when.matters, *([rule.matter] if rule.matter else [])):
             if matter not in matters:
                 raise DefinitionError(f"there is no matter {matter!r}", ("rules", n, "when", "matters"))
+    for unit in doc.vocabulary:
+        if unit not in NO_UNIT and unit not in departments:
+            raise DefinitionError(f"there is no department {unit!r}", ("vocabulary", unit))
     if doc.learned is None:
         return
     keys = {rule.key for rule in doc.rules}

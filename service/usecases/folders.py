@@ -24,6 +24,9 @@ from service.core.yaml_files import line_of, read_yaml
 WEIGHTS = "routing_weights.yaml"
 """Word weights learned from labelled texts: a part of the routing catalogue, published with it."""
 
+VOCABULARY = "vocabulary.yaml"
+"""What people call the matters of each unit: a part of the catalogue too."""
+
 SHIPPED = Path(__file__).resolve().parents[2] / "workflows"
 
 
@@ -64,6 +67,8 @@ def read_unproved(
     routing = read_yaml(folder / "routing.yaml")
     if (folder / WEIGHTS).is_file():
         routing = {**routing, "learned": read_yaml(folder / WEIGHTS)}
+    if (folder / VOCABULARY).is_file():
+        routing = {**routing, "vocabulary": read_yaml(folder / VOCABULARY)}
     codes = [d["code"] for d in departments["departments"]]
     _unique(codes, "departments.yaml", "department")
     known = [m["code"] for m in matters["matters"]]
@@ -84,8 +89,9 @@ def read_unproved(
     try:
         check_codes(parse_routing(routing), codes, known)
     except DefinitionError as error:
-        if error.path[:1] == ("learned",):
-            raise _at(folder / WEIGHTS, error.detail, error.path[1:]) from None
+        for part, file in (("learned", WEIGHTS), ("vocabulary", VOCABULARY)):
+            if error.path[:1] == (part,):
+                raise _at(folder / file, error.detail, error.path[1:]) from None
         raise _at(folder / "routing.yaml", error.detail, error.path) from None
     calendars = definitions.read_calendars(folder)
     sources = definitions.read_workflows(folder) if sources is None else sources

@@ -148,9 +148,9 @@ def _tried(house: House, definitions: Sequence[Any], wanted: Wanted) -> _Tried:
     calendar = _calendar(house, definitions, wanted.calendar) if wanted.calendar is not None else None
     routing = None
     if wanted.routing is not None:
-        # a draft of the hand-written rules goes with the weights that are in force
-        routing = {"learned": house.rules.bodies["routing", "city"][1].get("learned"), **wanted.routing}
-        routing = {k: v for k, v in routing.items() if v is not None}
+        # a draft of the hand-written rules goes with the vocabulary and the weights that are in force
+        now = house.rules.bodies["routing", "city"][1]
+        routing = {part: now[part] for part in ("vocabulary", "learned") if part in now} | dict(wanted.routing)
         check_codes(parse_routing(routing), list(house.rules.department_codes), list(house.rules.matter_codes))
     return _Tried(flow, wanted.workflow is not None, calendar, routing)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping
 from functools import cache
@@ -15,6 +16,7 @@ from service.core.errors import DefinitionError
 from service.core.routing import (
     COMPLAINT,
     NO_UNIT,
+    SURE,
     Matter,
     Request,
     Route,
@@ -313,6 +315,49 @@ def test_learned_weights_name_units_and_rules_that_exist(leads: dict[str, Any], 
     assert refused.value.path == path
 
 
+# --- the vocabulary of units -----------------------------------------------------------------------------------------
+
+CALLED = {"tax": {"sure": "發票 退税款", "hint": "票"}, "noise": {"likely": "退税款 夜里", "hint": "票"}}
+
+
+def named(title: str, text: str = "无", *, heard: Mapping[str, Any] | None = None, log: int = 100) -> Route:
+    weights = {**WEIGHED, "words": {}, "rules": {}, "margin": 0, "least": 0, "start": {"tax": 0, "noise": 0}}
+    leads = {**weights, "vocabulary": {"log": log, "words": heard or {}}}
+    domains = {"log": 0, "start": {"consultation": 0}, "words": {}}
+    plain = {"default_domain": "consultation", "domains": DOMAINS, "rules": [INVOICE], "vocabulary": CALLED,
+             "learned": {"leads": leads, "domains": domains}}  # fmt: skip
+    return Router(parse_routing(plain), MATTERS, {}, simplify().convert).route(Request(title, text), explain=True)
+
+
+def points(route: Route) -> dict[str, int]:
+    return {t.lead: t.score for t in route.tried if t.rule.startswith("learned:")}
+
+
+def test_what_people_call_a_matter_speaks_for_its_unit_as_surely_as_it_was_judged() -> None:
+    ln = math.log1p
+    assert points(named("无", "夜里很吵"))["noise"] == round(100 * ln(SURE["likely"] / 100))
+    assert points(named("夜里很吵"))["noise"] == round(100 * ln(2 * SURE["likely"] / 100))
+    both = points(named("无", "退稅款没有到"))
+    assert (both["tax"], both["noise"]) == (round(100 * ln(SURE["sure"] / 100)), round(100 * ln(SURE["likely"] / 100)))
+    assert named("无", "退税款没有到").unit == "tax"
+    assert [t.words for t in named("无", "退税款没有到").tried if t.rule == "learned:tax"] == [("退税款 +168",)]
+
+
+def test_the_longest_word_is_meant_and_what_texts_have_shown_counts_before_its_grade() -> None:
+    assert points(named("无", "发票"))["noise"] == 0  # 票 inside of 发票 is not meant
+    assert points(named("无", "船票"))["noise"] > 0
+    shown = named("无", "退税款没有到", heard={"退税款": {"tax": 0, "noise": 500}, "没有这个词": {"tax": 600}})
+    assert shown.unit == "noise" and points(shown)["tax"] == 0
+
+
+def test_a_vocabulary_without_weights_changes_nothing_and_names_units_that_exist() -> None:
+    plain = {"default_domain": "consultation", "domains": DOMAINS, "rules": [INVOICE], "vocabulary": CALLED}
+    assert Router(parse_routing(plain), MATTERS, {}, simplify().convert).route(Request("夜里", "无")).lead is None
+    with pytest.raises(DefinitionError) as refused:
+        check_codes(parse_routing(plain), ["tax"], [])
+    assert refused.value.path == ("vocabulary", "noise")
+
+
 # --- conflict of interest --------------------------------------------------------------------------------------------
 
 
@@ -348,6 +393,28 @@ def test_the_matter_that_the_hotline_named_does_not_help_the_unit_complained_of(
     route = party("国税局刁难", rule("t", "tax", when={"matters": ["tax"]}), matter="tax", domain=COMPLAINT)
     assert (route.lead, route.rule) == (None, "conflict")
     assert party("国税局好", rule("t", "tax", when={"matters": ["tax"]}), matter="tax", domain=COMPLAINT).lead == "tax"
+
+
+def titled(title: str, text: str = "无") -> Route:
+    plain = {
+        "default_domain": "consultation", "domains": DOMAINS, "rules": [INVOICE],
+        "conflict": {"words": ["刁难"], "asked": ["请", "向"], "places": ["门口", "的回复"]},
+    }  # fmt: skip
+    router = Router(parse_routing(plain), MATTERS, {}, simplify().convert, offices={"tax": ["税务局", "税务所"]})
+    return router.route(Request(title, text, domain=COMPLAINT), explain=True)
+
+
+def test_an_office_that_acts_in_the_title_of_a_complaint_is_complained_of() -> None:
+    assert titled("某区稅務局扣着发票不给").complained_of == ("tax",)
+    assert titled("某区税务局扣着发票不给").lead is None
+    # it is asked to help, or only tells where something is, or stands in the letter and not in its title
+    assert titled("请某区税务局查发票造假").lead == "tax"
+    assert titled("税务局门口有人卖假发票").lead == "tax"
+    assert titled("对税务局的回复不满，发票至今没有").complained_of == ()
+    assert titled("有人卖假发票", "税务局已经立案").lead == "tax"
+    # the word that asks stands too far away, or in another clause
+    assert titled("请大家看看这样的一件真事情税务局不给发票").complained_of == ("tax",)
+    assert titled("请看，税务局不给发票").complained_of == ("tax",)
 
 
 def test_in_the_shipped_catalogue_a_complaint_about_an_office_goes_past_it() -> None:
