@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import ahocorasick_rs
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
 
 from service.core.errors import DefinitionError
 
@@ -94,8 +94,8 @@ class VocabularyDoc(_Doc):
 class HeardDoc(_Doc):
     """What labelled texts said of the vocabulary: `log` as for rules, and what those of its words are worth that were met."""
 
-    log: int
-    words: dict[str, dict[str, int]] = {}
+    log: NonNegativeInt
+    words: dict[str, dict[str, NonNegativeInt]] = {}
 
 
 class WeightsDoc(_Doc):
@@ -582,9 +582,10 @@ def _ranked(
     for choice, by in by_hand.items():
         points[choice] += weights.log * math.log1p(by)
     shares: list[tuple[str, dict[str, int]]] = []
-    for choice, words in called.items() if weights.vocabulary else ():
+    log = weights.vocabulary.log if weights.vocabulary else 0
+    for choice, words in called.items():
         whole = sum(words.values())
-        more = weights.vocabulary.log * math.log1p(whole / 100) if weights.vocabulary else 0
+        more = log * math.log1p(whole / 100)
         points[choice] += more
         shares += [(word, {choice: round(more * part / whole)}) for word, part in words.items()]
     if best is not None:
@@ -698,6 +699,11 @@ def check_codes(doc: RoutingDoc, departments: Sequence[str], matters: Sequence[s
             raise DefinitionError(f"there is no department {unit!r}", ("vocabulary", unit))
     if doc.learned is None:
         return
+    for word, told in doc.learned.leads.vocabulary.words.items() if doc.learned.leads.vocabulary else ():
+        for unit in told:
+            if unit not in NO_UNIT and unit not in departments:
+                path = ("learned", "leads", "vocabulary", "words", word, unit)
+                raise DefinitionError(f"there is no department {unit!r}", path)
     keys = {rule.key for rule in doc.rules}
     signs = {*SIGNS, *(f"{DOMAIN_SIGN}{domain}" for domain in DOMAINS)}
     for key in {*doc.learned.leads.rules, *doc.learned.domains.rules} - keys - signs:

@@ -358,6 +358,25 @@ def test_a_vocabulary_without_weights_changes_nothing_and_names_units_that_exist
     assert refused.value.path == ("vocabulary", "noise")
 
 
+@pytest.mark.parametrize(
+    ("heard", "path"),
+    [
+        ({"退税款": {"nobody": 5}}, ("learned", "leads", "vocabulary", "words", "退税款", "nobody")),
+        ({"退税款": {"tax": -200}}, ("learned", "leads", "vocabulary", "words", "退税款", "tax")),
+    ],
+)
+def test_what_was_learned_of_a_word_names_units_that_exist_and_takes_nothing_away(
+    heard: dict[str, Any], path: tuple[str, ...]
+) -> None:
+    leads = {"log": 0, "start": {"tax": 0}, "words": {}, "vocabulary": {"log": 1, "words": heard}}
+    learned = {"leads": leads, "domains": {"log": 0, "start": {"consultation": 0}, "words": {}}}
+    plain = {"default_domain": "consultation", "domains": DOMAINS, "rules": [INVOICE], "vocabulary": CALLED,
+             "learned": learned}  # fmt: skip
+    with pytest.raises(DefinitionError) as refused:
+        check_codes(parse_routing(plain), ["tax", "noise"], [])
+    assert refused.value.path == path
+
+
 # --- conflict of interest --------------------------------------------------------------------------------------------
 
 
