@@ -14,7 +14,7 @@ from service.core.model import Role
 from service.settings import Settings
 from service.usecases import identity
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode="markdown")
 
 
 @app.command()

@@ -17,7 +17,7 @@ from service.settings import Settings
 from service.usecases import audit as auditing
 from service.usecases import integrity
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode="markdown")
 
 
 @app.command()

@@ -28,7 +28,7 @@ from service.settings import Settings
 from service.supervisor import Child, Stopped, Supervisor, wait_http
 from service.usecases import folders, publishing
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode="markdown")
 READY_SECONDS = 60.0
 
 

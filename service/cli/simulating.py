@@ -24,7 +24,7 @@ from service.settings import Settings
 from service.usecases import simulation
 from service.usecases.diagrams import clock_titles
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode="markdown")
 OPERATOR = Actor("operator", Role.SUPERVISOR)
 """Who asks from the command line: whoever has the database has all of it."""
 

@@ -20,7 +20,7 @@ from service.core.errors import DefinitionError
 from service.core.language import json_schema
 from service.usecases import folders
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode="markdown")
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from service.usecases import folders, migrations
 from service.usecases import workflows as versions
 from service.usecases.house import House
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode="markdown")
 NO_WORKER_SECONDS = 15.0
 As = Annotated[str, typer.Option("--as", help="who does it, for the record; default: the account that runs this")]
 Reason = Annotated[str, typer.Option(help="why, for the record and for every ticket that it moves")]

@@ -219,6 +219,8 @@ def conjuncts(source: str) -> tuple[str, ...]:
 
     Each is again joined with `true`, as an operand that is no boolean is an error and not its truth value.
     """
+    if "'''" in source or '"""' in source:
+        return (source,)
     plain = _STRING.sub(lambda text: "@" * len(text.group()), source)
     depth, start, parts = 0, 0, []
     for n, sign in enumerate(plain):

@@ -407,11 +407,16 @@ class Router:
                     for n, start, end in self._party_automaton.find_matches_as_indexes(clause, overlapping=True)
                 ]
                 wronged = any(hit in self._wrongs for hit, _, _ in hits)
+                offices = [(start, end) for hit, start, end in hits if hit in self._offices]
                 for hit, start, end in hits:
                     if wronged:
                         out.update(self._named.get(hit, ()))
                     # a title says what it is about; in a letter offices do much that nobody complains of
-                    if hit in self._offices and text is request.title and self._acts(clause[:start], clause[end:]):
+                    if hit not in self._offices or text is not request.title:
+                        continue
+                    # 运管 inside of 运管所 is not named there
+                    inner = any(a <= start and end <= b and (a, b) != (start, end) for a, b in offices)
+                    if not inner and self._acts(clause[:start], clause[end:]):
                         out.update(self._offices[hit])
         return frozenset(map(self._now, out))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_all_start_methods, get_context
 from pathlib import Path
@@ -202,9 +203,9 @@ def _proved(sources: Mapping[str, Source], processes: int) -> Callable[[str], Ti
         alike.setdefault(structure(source.flow, telling_clocks(source.flow)), []).append(key)
     # what has more clocks and actions takes longer: it begins first
     order = sorted(alike, key=lambda bones: (len(bones.clocks), len(bones.acts)), reverse=True)
-    with get_context("fork").Pool(processes, initializer=_inherit, initargs=(timed,)) as pool:
-        parts = pool.imap_unordered(_each, [alike[bones] for bones in order])
-        found = dict(pair for part in parts for pair in part)
+    # a process that is killed raises BrokenProcessPool here instead of being waited for
+    with ProcessPoolExecutor(processes, get_context("fork"), initializer=_inherit, initargs=(timed,)) as pool:
+        found = dict(pair for part in pool.map(_each, [alike[bones] for bones in order]) for pair in part)
     return found.__getitem__
 
 

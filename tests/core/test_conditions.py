@@ -62,6 +62,7 @@ def test_the_parts_of_a_conjunction_come_to_what_the_whole_comes_to(
         "form.text == 'a && b'",
         r"form.text == 'a\' && ' && pending.ask",
         "counters.a < 2 // && never",
+        "form.text == '''a' && 'b''' && pending.ask",
     ],
 )
 def test_what_is_built_otherwise_is_left_whole(source: str) -> None:

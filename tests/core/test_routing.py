@@ -414,6 +414,19 @@ def test_the_matter_that_the_hotline_named_does_not_help_the_unit_complained_of(
     assert party("国税局好", rule("t", "tax", when={"matters": ["tax"]}), matter="tax", domain=COMPLAINT).lead == "tax"
 
 
+def test_in_the_shipped_catalogue_an_office_that_only_tells_a_place_is_not_complained_of() -> None:
+    for title in (
+        "运管所门口停车难",
+        "城管局门口垃圾堆放",
+        "交警大队门口路灯不亮",
+        "有人冒充民警诈骗",
+        "工商局登记的公司虚假宣传",
+    ):
+        assert shipped().route(Request(title, "无", domain=COMPLAINT)).complained_of == (), title
+    for title in ("运管所不退押金", "现在派出所不出警", "拖欠工资问题劳动局不管"):
+        assert shipped().route(Request(title, "无", domain=COMPLAINT)).complained_of, title
+
+
 def titled(title: str, text: str = "无") -> Route:
     plain = {
         "default_domain": "consultation", "domains": DOMAINS, "rules": [INVOICE],
