@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 from opencc import OpenCC
 
-from service.core.routing import CONFLICT, DISPATCHER, DOMAINS, Request, Route, Router, make_router, score
+from service.core.routing import CONFLICT, DISPATCHER, DOMAINS, WHOLE, Request, Route, Router, make_router, score
 from service.core.yaml_files import read_yaml
 from service.usecases.folders import WEIGHTS, read_folder
 
@@ -57,8 +57,8 @@ LIGHT = 0.105
 """Weights under this are left out: they change one first choice in a hundred, and half of the file."""
 PARTS = 4
 """In so many parts the texts are taken apart, to judge what the vocabulary says of one by the others."""
-WHOLE, GRADE_COUNTS = 600, 2
-"""Points of a word whose texts all are one unit's; and for how many texts the grade of a word counts."""
+GRADE_COUNTS = 2
+"""For how many texts the grade of a word of the vocabulary counts."""
 OWN_SHARE = 0.15
 """The shipped requests count as often as this share of the other texts: they are what firms say, the others mostly citizens'."""
 
@@ -225,7 +225,8 @@ def fit(
     signs = []
     for t in texts:
         title, body = router.found(t.request.title), router.found(t.request.description)
-        signs.append({f"rule {sign}" for sign in router.signs(t.request, title, body, t.domain)})
+        blamed = router.complained_of(t.request, t.domain)
+        signs.append({f"rule {sign}" for sign in router.signs(t.request, title, body, t.domain, blamed)})
     both, names = joined(sets, words, signs)
     weights, start, (log, bonus, named) = solve(both, wanted, [np.log1p(by_hand), best, called], l1, l2)
     answer = {
@@ -283,11 +284,9 @@ def called_apart(router: Router, texts: Sequence[Labelled], leads: Sequence[str]
         ours = [n for n, f in enumerate(family) if f % PARTS == part]
         said = router.vocabulary | heard(router, [t for t, f in zip(texts, family, strict=True) if f % PARTS != part])
         for n in ours:
-            title, body = (router.terms(x) for x in (texts[n].request.title, texts[n].request.description))
-            for word in title | body:
-                for unit, points in said[word].items():
-                    if unit in at:
-                        out[n, at[unit]] += points * (2 if word in title else 1) / 100
+            for unit, words in router.called(texts[n].request, said).items():
+                if unit in at:
+                    out[n, at[unit]] = sum(words.values()) / 100
     return np.log1p(out)
 
 

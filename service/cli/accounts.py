@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 import typer
 
 from service import bootstrap, clock
+from service.cli.house import in_house
 from service.cli.surroundings import fail, needs_database, read_settings
 from service.core.errors import JiebanError
 from service.core.model import Role
@@ -38,17 +38,12 @@ def client_add(
 ) -> None:
     """Register a machine; prints its secret once."""
     settings = needs_database()
-
-    async def add() -> str:
-        async with bootstrap.open_house(settings) as house:
-            return await identity.create_client(house, client_id, Role(role))
-
     try:
         if role not in set(Role):
             raise ValueError(
                 f"{role!r} is not a role; roles of machines: {', '.join(r for r in Role if r != 'handler')}"
             )
-        print(asyncio.run(add()))
+        print(in_house(lambda house: identity.create_client(house, client_id, Role(role)), settings))
     except (ValueError, JiebanError) as error:
         fail(str(error))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Annotated
 
@@ -10,7 +9,6 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from service import bootstrap
 from service.cli.house import in_house
 from service.cli.surroundings import err, needs_database
 from service.settings import Settings
@@ -51,13 +49,7 @@ def checked(settings: Settings) -> integrity.Report:
 @app.command("verify")
 def audit_verify() -> None:
     """Recompute the hash chain of every ticket's history."""
-    settings = needs_database()
-
-    async def verify() -> auditing.Verdict:
-        async with bootstrap.open_house(settings) as house:
-            return await auditing.verify(house, lambda n: err.print(f"{n} tickets…", end="\r"))
-
-    verdict = asyncio.run(verify())
+    verdict = in_house(lambda house: auditing.verify(house, lambda n: err.print(f"{n} tickets…", end="\r")))
     print(f"{verdict.tickets} tickets, {verdict.events} events, {len(verdict.broken)} broken")
     for number, seq in verdict.broken[:20]:
         print(f"broken: {number} from event {seq} on")

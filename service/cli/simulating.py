@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from service import bootstrap
+from service.cli.house import in_house
 from service.cli.surroundings import err, fail, needs_database
 from service.core import definitions
 from service.core.charts import picture
@@ -20,9 +19,9 @@ from service.core.diagrams import Language
 from service.core.errors import Invalid, JiebanError
 from service.core.model import Actor, Role
 from service.core.yaml_files import read_yaml
-from service.settings import Settings
 from service.usecases import simulation
 from service.usecases.diagrams import clock_titles
+from service.usecases.house import House
 
 app = typer.Typer(rich_markup_mode="markdown")
 OPERATOR = Actor("operator", Role.SUPERVISOR)
@@ -63,7 +62,7 @@ def workflows_simulate(
             definitions.read_draft_calendar(calendar, settings.workflows_dir) if calendar else None,
             read_yaml(routing) if routing else None, from_, to, department, check_all,
         )  # fmt: skip
-        found, titles = asyncio.run(_simulated(settings, wanted, lang))
+        found, titles = in_house(lambda house: _simulated(house, wanted, lang), settings)
     except Invalid as error:
         fail("; ".join(f"{e.pointer.strip('/') or 'draft'}: {e.detail}" for e in error.errors) or error.detail)
     except (JiebanError, OSError) as error:
@@ -77,16 +76,15 @@ def workflows_simulate(
 
 
 async def _simulated(
-    settings: Settings, wanted: simulation.Wanted, language: Language
+    house: House, wanted: simulation.Wanted, language: Language
 ) -> tuple[dict[str, Any], dict[str, str]]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    async with bootstrap.open_house(settings) as house:
-        with Progress(*columns, console=err, transient=True) as bar:
-            task = bar.add_task("推演 replaying", total=None)
-            found = await simulation.simulate(
-                house, OPERATOR, wanted, progress=lambda done, total: bar.update(task, completed=done, total=total)
-            )
-        return found, clock_titles(house, language)
+    with Progress(*columns, console=err, transient=True) as bar:
+        task = bar.add_task("推演 replaying", total=None)
+        found = await simulation.simulate(
+            house, OPERATOR, wanted, progress=lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    return found, clock_titles(house, language)
 
 
 _COLUMNS = {

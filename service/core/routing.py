@@ -3,8 +3,9 @@
 Every rule whose conditions hold collects evidence: the weights of its words found in the text (twice when in the
 title), and a decisive bonus when the hotline named one of its matters. The highest score wins, ties by order; a rule
 under its own minimum is out. A second layer, weights of words learned from labelled texts, may then decide between
-units where no rule decides alone. A unit that the text complains of never leads and never helps. Nothing left means
-the dispatcher reads it, with the clock running.
+units where no rule decides alone; a third, the vocabulary of each unit, counts with it and never alone. A unit that the
+text complains of, by a word of misconduct or as the office that acts in its title, never leads and never helps. Nothing
+left means the dispatcher reads it, with the clock running.
 """
 
 from __future__ import annotations
@@ -34,8 +35,10 @@ RULING = "ruling_"
 SIGNS = ("@office", "@office_in_complaint", "@complained_of")
 TOO_CLOSE = "too close to the next"
 DOMAIN_SIGN = "@domain:"
-SURE = {"sure": 434, "likely": 216, "hint": 54}
-"""Points of a word of a unit's vocabulary by how it was judged: 600 x the square of the share of texts that are its own."""
+WHOLE = 600
+"""Points of a word of a unit's vocabulary whose texts all are the unit's: x the square of the share that are."""
+GRADES = {"sure": 434, "likely": 216, "hint": 54}
+"""Points of a word by how it was judged: for 85, 60 and 30 of 100 texts."""
 REACH = 12
 """An office is asked for something if the word that asks stands at most so many characters before its name."""
 LEVELS = 5
@@ -47,6 +50,10 @@ Domain = Literal["consultation", "project_landing", "business_development", "gov
 
 class _Doc(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Worth = dict[str, dict[str, int]]
+"""Words of the vocabulary -> unit -> points."""
 
 
 class TitleDoc(_Doc):
@@ -255,9 +262,8 @@ class Router:
         self._words = words
         self._automaton = ahocorasick_rs.AhoCorasick(words) if words else None
         self.vocabulary = self._worth()
-        """Word -> unit -> points."""
         self._terms = sorted(self.vocabulary)
-        # the longest word that stands somewhere is meant there, not those inside of it
+        # from left to right, the longest word that begins somewhere is meant there, not those inside of it
         longest = ahocorasick_rs.MatchKind.LeftmostLongest
         self._term_automaton = ahocorasick_rs.AhoCorasick(self._terms, matchkind=longest) if self._terms else None
         self._named = self._by_name(names or {})
@@ -289,11 +295,11 @@ class Router:
                 by_name[self.fold(name).removeprefix("市")].add(unit)
         return by_name
 
-    def _worth(self) -> dict[str, dict[str, int]]:
+    def _worth(self) -> Worth:
         """The vocabulary by its words: unit -> points, those learned before those that were judged."""
         worth: dict[str, dict[str, int]] = defaultdict(dict)
         for unit, doc in self.doc.vocabulary.items():
-            for grade, points in SURE.items():
+            for grade, points in GRADES.items():
                 for word in self.fold(getattr(doc, grade)).split():
                     worth[word][unit] = max(points, worth[word].get(unit, 0))
         heard = self.doc.learned.leads.vocabulary if self.doc.learned else None
@@ -316,7 +322,7 @@ class Router:
         """Where a request goes. `tried` names the rules with some evidence, or with `explain` every rule."""
         title, body = self.found(request.title), self.found(request.description)
         domain, domains = (request.domain, ()) if request.domain else self._domain(title, body, explain)
-        lineage = self._lineage(request.matter)
+        lineage, blamed = self._lineage(request.matter), self.complained_of(request, domain)
         tried, best, best_score = [], None, 0
         rules: dict[str, RuleDoc] = {}
         for n in range(len(self._rules)) if explain else self._candidates(title | body, lineage):
@@ -338,7 +344,7 @@ class Router:
             known = self._unit(unit, request) or unit == DISPATCHER
             tried.append(Tried(chosen, MATTER_BONUS, (), None if known else "the district is not known", unit))
         elif self.doc.learned and not (best and _decides(best, best_score)):
-            signs = self.signs(request, title, body, domain)
+            signs = self.signs(request, title, body, domain, blamed)
             called = self.called(request) if self.doc.learned.leads.vocabulary else {}
             weighed = self._weigh(self.doc.learned.leads, title | body, tried, best, rules, signs, called, explain)
             tried += [Tried(f"learned:{t.lead}", t.score, t.words, t.out, t.lead) for t in weighed]
@@ -351,7 +357,6 @@ class Router:
                 default=None,
             )
             chosen = best.key if best else f"learned:{weighed[0].lead}"
-        blamed = self.complained_of(request, domain)
         lead = self._unit(unit, request) if unit else None
         if lead in blamed:
             tried.append(Tried(CONFLICT, 0, (), "the unit complained of does not lead", lead or ""))
@@ -459,12 +464,16 @@ class Router:
             return frozenset()
         return frozenset(self._terms[n] for n, _, _ in self._term_automaton.find_matches_as_indexes(self.fold(text)))
 
-    def called(self, request: Request) -> dict[str, dict[str, int]]:
-        """Units by whose vocabulary a text speaks: word -> points, twice those of a word in the title."""
+    def called(self, request: Request, worth: Worth | None = None) -> dict[str, dict[str, int]]:
+        """Units by whose vocabulary a text speaks: word -> points, twice those of a word in the title.
+
+        `worth`: what the words are worth, if not what the catalogue says.
+        """
+        worth = self.vocabulary if worth is None else worth
         title, body = self.terms(request.title), self.terms(request.description)
         by_unit: dict[str, dict[str, int]] = defaultdict(dict)
         for word in sorted(title | body):
-            for unit, points in self.vocabulary[word].items():
+            for unit, points in worth[word].items():
                 if points:
                     by_unit[unit][word] = points * (2 if word in title else 1)
         return by_unit
@@ -524,16 +533,18 @@ class Router:
             points = rule.min_score
         return Tried(rule.key, points, hits, None if points >= rule.min_score else "too little evidence", rule.lead)
 
-    def signs(self, request: Request, title: frozenset[str], body: frozenset[str], domain: str) -> tuple[str, ...]:
-        """What else may speak for a lead: rules that speak, the domain, whether an office is named (in a complaint, or as
-        who is complained of)."""
+    def signs(
+        self, request: Request, title: frozenset[str], body: frozenset[str], domain: str, blamed: frozenset[str]
+    ) -> tuple[str, ...]:
+        """What else may speak for a lead: rules that speak, the domain, whether an office is named (in a complaint), and
+        whether one is complained of (`blamed`)."""
         office: tuple[str, ...] = ()
         if self._party_automaton is not None:
             text = f"{self.fold(request.title)} {self.fold(request.description)}"
             hits = self._party_automaton.find_matches_as_indexes(text, overlapping=True)
             if any(self._parties[n] in self._named for n, _, _ in hits):
                 office = (SIGNS[0], SIGNS[1]) if domain == COMPLAINT else (SIGNS[0],)
-        if self.complained_of(request, domain):
+        if blamed:
             office = (*office, SIGNS[2])
         return (*self.speaking(title, body), f"{DOMAIN_SIGN}{domain}", *office)
 

@@ -15,8 +15,8 @@ from opencc import OpenCC
 from service.core.errors import DefinitionError
 from service.core.routing import (
     COMPLAINT,
+    GRADES,
     NO_UNIT,
-    SURE,
     Matter,
     Request,
     Route,
@@ -335,10 +335,13 @@ def points(route: Route) -> dict[str, int]:
 
 def test_what_people_call_a_matter_speaks_for_its_unit_as_surely_as_it_was_judged() -> None:
     ln = math.log1p
-    assert points(named("无", "夜里很吵"))["noise"] == round(100 * ln(SURE["likely"] / 100))
-    assert points(named("夜里很吵"))["noise"] == round(100 * ln(2 * SURE["likely"] / 100))
+    assert points(named("无", "夜里很吵"))["noise"] == round(100 * ln(GRADES["likely"] / 100))
+    assert points(named("夜里很吵"))["noise"] == round(100 * ln(2 * GRADES["likely"] / 100))
     both = points(named("无", "退稅款没有到"))
-    assert (both["tax"], both["noise"]) == (round(100 * ln(SURE["sure"] / 100)), round(100 * ln(SURE["likely"] / 100)))
+    assert (both["tax"], both["noise"]) == (
+        round(100 * ln(GRADES["sure"] / 100)),
+        round(100 * ln(GRADES["likely"] / 100)),
+    )
     assert named("无", "退税款没有到").unit == "tax"
     assert [t.words for t in named("无", "退税款没有到").tried if t.rule == "learned:tax"] == [("退税款 +168",)]
 
