@@ -13,11 +13,11 @@ from rich.table import Table
 
 from service.cli.house import in_house
 from service.cli.surroundings import err, fail, needs_database
-from service.core import definitions
 from service.core.charts import picture
 from service.core.diagrams import Language
 from service.core.errors import Invalid, JiebanError
 from service.core.model import Actor, Role
+from service.core.sources import read_draft, read_draft_calendar
 from service.core.yaml_files import read_yaml
 from service.usecases import simulation
 from service.usecases.diagrams import clock_titles
@@ -58,8 +58,8 @@ def workflows_simulate(
     settings = needs_database()
     try:
         wanted = simulation.Wanted(
-            key, definitions.read_draft(draft, settings.workflows_dir) if draft else None, version,
-            definitions.read_draft_calendar(calendar, settings.workflows_dir) if calendar else None,
+            key, read_draft(draft, settings.workflows_dir) if draft else None, version,
+            read_draft_calendar(calendar, settings.workflows_dir) if calendar else None,
             read_yaml(routing) if routing else None, from_, to, department, check_all,
         )  # fmt: skip
         found, titles = in_house(lambda house: _simulated(house, wanted, lang), settings)

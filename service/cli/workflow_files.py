@@ -7,6 +7,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,10 +15,11 @@ from typing import Annotated, Literal
 import typer
 
 from service.cli.surroundings import fail, read_settings
-from service.core import definitions, diagrams
+from service.core import diagrams
 from service.core.diagrams import Language
 from service.core.errors import DefinitionError
 from service.core.language import json_schema
+from service.core.sources import read_workflows
 from service.usecases import folders
 
 app = typer.Typer(rich_markup_mode="markdown")
@@ -45,7 +47,7 @@ def workflows_check(
     the longest lawful life of a ticket. For each fault: file and line, what is wrong, what was expected, and the shortest
     way in which a ticket meets it.
 
-    Exit code: **0** all hold, **1** there is a fault, **2** the folder cannot be read.
+    Exit code: **0** all hold, **1** there is a fault, **2** it could not be checked: no such folder, or ended from outside.
     """
     where = folder or read_settings().workflows_dir
     if not where.is_dir():
@@ -72,6 +74,8 @@ def workflows_check(
     except DefinitionError as error:
         print(error)
         raise typer.Exit(1) from None
+    except BrokenProcessPool:
+        fail("a process that proves was ended from outside before it was done (for want of memory?); run it again")
     print(f"ok 全部通过: {len(read.workflows)} workflows proved in {seconds:.1f} s, {len(read.calendars)} calendars, "
           f"{len(read.routing['rules'])} routing rules, {len(read.matters['matters'])} matters, "
           f"{len(read.departments['departments'])} departments")  # fmt: skip
@@ -87,7 +91,7 @@ def workflows_draw(
 ) -> None:
     """Draw a workflow of the folder: its stages with their clocks, and what leads from one to the next."""
     try:
-        flows = definitions.read_workflows(folder or read_settings().workflows_dir)
+        flows = read_workflows(folder or read_settings().workflows_dir)
         if key not in flows:
             fail(f"there is no workflow {key!r}; there are: {', '.join(sorted(flows))}")
         graph = diagrams.graph_of(flows[key].flow, lang)

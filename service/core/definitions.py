@@ -1,7 +1,7 @@
-"""Workflow, routing and organisation files: plain data -> checked values.
+"""Workflows: plain data -> the compiled form that the engine reads.
 
-What a file may say is `language`'s; `Workflow` is the compiled form that the engine reads. An error names file, line,
-path and what was expected.
+What the data may say is `language`'s. An error names the path and what was expected there; file and line are known to
+`sources`, which reads the files.
 """
 
 from __future__ import annotations
@@ -11,17 +11,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path as FilePath
 from typing import Any
 
 import cel
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
-from pydantic import ValidationError
 
-from service.core.calendar import Budget, Calendar, CalendarError, Measure
-from service.core.calendar_data import overlay
+from service.core.calendar import Budget, CalendarError, Measure
 from service.core.clocks import RungTime
+from service.core.documents import TextDoc, parsed
 from service.core.errors import DefinitionError
 from service.core.language import (
     ActionDoc,
@@ -33,11 +31,9 @@ from service.core.language import (
     OpenDoc,
     ReviewDoc,
     RungDoc,
-    TextDoc,
     WorkflowDoc,
 )
 from service.core.model import Phase, Role
-from service.core.yaml_files import depth_of, line_of, read_yaml
 
 MAX_CONDITION_CHARACTERS = 2000
 CONTEXT = frozenset({"form", "ticket", "leg", "legs", "counters", "pending", "clocks", "review"})
@@ -160,142 +156,9 @@ class Workflow:
         return self.stages[stage][0]
 
 
-# --- reading files ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A workflow as its file gives it. `files`: its own, then those that it extends, nearest first."""
-
-    key: str
-    parent: str | None
-    abstract: bool
-    files: tuple[FilePath, ...]
-    plain: Mapping[str, Any]
-    flow: Workflow
-
-    def error(self, error: DefinitionError, own: bool = False) -> DefinitionError:
-        """The error with the file and line that say most of its path; `own`: of the file itself in any case."""
-        files = self.files[:1] if own else self.files
-        file = max(files, key=lambda f: depth_of(f, error.path))  # of equals the nearest
-        return DefinitionError(error.detail, error.path, file.name, line_of(file, error.path), error.steps)
-
-
-def read_workflows(folder: FilePath) -> dict[str, Source]:
-    """All workflow files under `folder`/city and `folder`/departments, with `extends` resolved, by key."""
-    files = {}
-    calendars = {path.name: read_yaml(path) for path in sorted((folder / "calendars").glob("*.yaml"))}
-    known = {c["key"] for c in calendars.values() if isinstance(c, dict) and "key" in c}
-    for path in [*sorted((folder / "city").glob("*.yaml")), *sorted((folder / "departments").glob("*.yaml"))]:
-        data = read_yaml(path)
-        if not isinstance(data, dict) or "key" not in data:
-            raise DefinitionError("a workflow file is a mapping with a `key`", (), path.name, 1)
-        if data["key"] in files:
-            raise DefinitionError(f"the key {data['key']!r} is used twice", ("key",), path.name, line_of(path, ["key"]))
-        files[data["key"]] = (path, data)
-    merged = {}
-    for key, (path, data) in files.items():
-        plain = _resolve(key, files, ())
-        try:
-            flow = compile_workflow(plain)
-        except DefinitionError as error:
-            raise DefinitionError(error.detail, error.path, path.name, line_of(path, error.path)) from None
-        if plain["calendar"] not in known:
-            expected = f"there is no calendar {plain['calendar']!r}; there are: {', '.join(sorted(known))}"
-            raise DefinitionError(expected, ("calendar",), path.name, line_of(path, ["calendar"]))
-        chain, parent = [path], data.get("extends")
-        while parent is not None:
-            chain.append(files[parent][0])
-            parent = files[parent][1].get("extends")
-        merged[key] = Source(key, data.get("extends"), bool(plain.get("abstract")), tuple(chain), plain, flow)
-    return merged
-
-
-def read_draft(path: FilePath, folder: FilePath) -> dict[str, Any]:
-    """One workflow file as whole plain data, with what it extends among the files of `folder` merged in."""
-    data = read_yaml(path)
-    if not isinstance(data, dict) or "key" not in data:
-        raise DefinitionError("a workflow file is a mapping with a `key`", (), path.name, 1)
-    others = [p for part in ("city", "departments") for p in sorted((folder / part).glob("*.yaml"))]
-    files = {known["key"]: (p, known) for p in others if isinstance(known := read_yaml(p), dict) and "key" in known}
-    return _resolve(data["key"], {**files, data["key"]: (path, data)}, ())
-
-
-def read_draft_calendar(path: FilePath, folder: FilePath) -> dict[str, Any]:
-    """One calendar file as plain data; its `holidays` are looked for beside it, then among those of `folder`."""
-    data = read_yaml(path)
-    if not isinstance(data, dict):
-        raise DefinitionError("a calendar file is a mapping", (), path.name, 1)
-    name = data.pop("holidays", None)
-    if name:
-        files = [p for p in (path.parent / str(name), folder / "calendars" / str(name)) if p.is_file()]
-        if not files:
-            raise DefinitionError(f"there is no file {name}", ("holidays",), path.name, line_of(path, ["holidays"]))
-        data["years"] = read_yaml(files[0]).get("years", {})
-    return data
-
-
-def extended(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """An overlay laid over the plain data that it extends."""
-    return _merge({k: v for k, v in base.items() if k != "abstract"}, {k: v for k, v in over.items() if k != "extends"})
-
-
-def _resolve(key: str, files: Mapping[str, tuple[FilePath, Any]], seen: tuple[str, ...]) -> dict[str, Any]:
-    path, data = files[key]
-    parent = data.get("extends")
-    if parent is None:
-        return dict(data)
-    if parent in seen or parent == key:
-        raise DefinitionError("`extends` goes round in a circle", ("extends",), path.name, line_of(path, ["extends"]))
-    if parent not in files:
-        raise DefinitionError(f"there is no workflow {parent!r}", ("extends",), path.name, line_of(path, ["extends"]))
-    return extended(_resolve(parent, files, (*seen, key)), data)
-
-
-def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Mappings merge key by key; a null removes the key; anything else replaces."""
-    out = dict(base)
-    for key, value in over.items():
-        if value is None:
-            out.pop(key, None)
-        elif isinstance(value, Mapping) and isinstance(out.get(key), Mapping):
-            out[key] = _merge(out[key], value)
-        else:
-            out[key] = value
-    return out
-
-
-def read_calendars(folder: FilePath) -> dict[str, dict[str, Any]]:
-    """All calendars under `folder`/calendars: `holidays` files merged in as `years`, overlays laid over their base."""
-    given: dict[str, tuple[FilePath, dict[str, Any]]] = {}
-    for path in sorted((folder / "calendars").glob("*.yaml")):
-        data = read_yaml(path)
-        holidays = data.pop("holidays", None)
-        if holidays:
-            data["years"] = read_yaml(path.parent / holidays).get("years", {})
-        given[data.get("key", path.stem)] = (path, data)
-    out = {}
-    for key, (path, data) in given.items():
-        try:
-            base = data.get("extends")
-            body = overlay(given[base][1] if base in given else None, data) if base else data
-            Calendar.compile(body)
-        except CalendarError as error:
-            raise DefinitionError(str(error), (), path.name, 1) from None
-        out[key] = body
-    return out
-
-
-# --- compiling -------------------------------------------------------------------------------------------------
-
-
 def compile_workflow(plain: Mapping[str, Any], version: int = 1) -> Workflow:
     """Plain data -> `Workflow`; raises DefinitionError with the path of what is wrong and what was expected."""
-    try:
-        doc = WorkflowDoc.model_validate(plain)
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        raise DefinitionError(first["msg"], _path_in(plain, first["loc"])) from None
+    doc = parsed(WorkflowDoc, plain)
     flow = Workflow(
         key=doc.key,
         version=version,
@@ -325,19 +188,6 @@ def compile_workflow(plain: Mapping[str, Any], version: int = 1) -> Workflow:
     _check_names(flow)
     counted = (arg for _, branch in branches_of(flow) for verb, arg in branch.effects if verb == "count")
     return replace(flow, counters=frozenset(counted))
-
-
-def _path_in(plain: Any, where: Sequence[str | int]) -> Path:
-    """A union's error path carries the name of the alternative tried, which is no key of the file: left out."""
-    path: list[str | int] = []
-    for key in where:
-        if isinstance(plain, Mapping) and not (isinstance(key, str) and ("[" in key or key.startswith("literal"))):
-            path.append(key)
-            plain = plain.get(key)
-        elif isinstance(plain, list) and isinstance(key, int):
-            path.append(key)
-            plain = plain[key] if key < len(plain) else None
-    return tuple(path)
 
 
 def _text(doc: TextDoc) -> dict[str, str]:

@@ -9,22 +9,14 @@ from collections.abc import Mapping
 from datetime import date, timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
+from service.core.documents import Part, TextDoc, parsed
 from service.core.errors import DefinitionError
 from service.core.model import Phase
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Title(Part):
-    zh: Name
-    en: Name
 
 
 class Similar(Part):
@@ -118,7 +110,7 @@ class Progress(Part):
 
     days: int = Field(30, ge=1, le=366)
     longest_days: int = Field(90, ge=1, le=366)
-    stages: Mapping[Phase, Title] = {}
+    stages: Mapping[Phase, TextDoc] = {}
     answered_in: tuple[Phase, ...] = (Phase.CALLBACK, Phase.CLOSED)
     phone: str | None = None
 
@@ -142,11 +134,7 @@ class Desk(Part):
 
 def parse_desk(plain: Mapping[str, Any]) -> Desk:
     """Raises DefinitionError with the path of the first fault."""
-    try:
-        desk = Desk.model_validate(plain)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        raise DefinitionError(first["msg"], first["loc"]) from None
+    desk = parsed(Desk, plain)
     for key, template in desk.templates.items():
         if unknown := unknown_places(template.text):
             told = f"there is nothing called {unknown[0]!r} to put in; there are: {', '.join(PLACES)}"

@@ -9,11 +9,10 @@ from collections.abc import Mapping
 from datetime import date, datetime, time, timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from service.core.calendar import Calendar
-from service.core.errors import DefinitionError
-from service.core.language import Name, TextDoc
+from service.core.documents import Name, Part, TextDoc, parsed
 
 Check = Literal["assignments", "rounds", "overdue_working_days", "cluster"]
 Need = Literal["always", "investment_project", "commitments", "favours", "major", "funds"]
@@ -21,11 +20,7 @@ GATES = ("competence", "fair_competition", "legality", "budget", "confidentialit
 """The gates that the engine knows; the file says where each is needed."""
 
 
-class _Doc(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Criterion(_Doc):
+class Criterion(Part):
     """Why a matter may be proposed: proved by the engine (`check`), vouched for by name (`signed`), or explained."""
 
     title: TextDoc
@@ -35,14 +30,14 @@ class Criterion(_Doc):
     signed: bool = False
 
 
-class Tier(_Doc):
+class Tier(Part):
     title: TextDoc
     chair: TextDoc
     written: bool = False
     signed: bool = False
 
 
-class Gate(_Doc):
+class Gate(Part):
     """`working_days`: how long the reviewing body has at least, from when it was asked."""
 
     title: TextDoc
@@ -51,28 +46,28 @@ class Gate(_Doc):
     working_days: int = Field(0, ge=0, le=60)
 
 
-class AgendaCloses(_Doc):
+class AgendaCloses(Part):
     weekday: int = Field(ge=1, le=7)
     at: time
 
 
-class MeetingRules(_Doc):
+class MeetingRules(Part):
     agenda_closes: AgendaCloses
     extra_closes_hours: int = Field(24, ge=0, le=240)
     notice_working_days: int = Field(1, ge=0, le=10)
     papers_working_days: int = Field(2, ge=0, le=10)
 
 
-class Screening(_Doc):
+class Screening(Part):
     returns: int = Field(2, ge=0, le=2)
 
 
-class MeasureRules(_Doc):
+class MeasureRules(Part):
     progress_months: int = Field(1, ge=1, le=12)
     evidence: list[Name] = Field(min_length=1)
 
 
-class MinutesHead(_Doc):
+class MinutesHead(Part):
     """Whose minutes a tier's are: the red mark, the office that issues them, the series whose numbers they take."""
 
     mark: str = Field(min_length=1, max_length=40)
@@ -80,7 +75,7 @@ class MinutesHead(_Doc):
     series: Name
 
 
-class Docket(_Doc):
+class Docket(Part):
     """The rules of the docket, compiled."""
 
     calendar: str = Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")
@@ -121,9 +116,4 @@ class Docket(_Doc):
 
 def parse_docket(plain: Mapping[str, Any]) -> Docket:
     """Raises DefinitionError with the path of what is wrong and what was expected."""
-    try:
-        return Docket.model_validate(plain)
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        path = tuple(p for p in first["loc"] if p != "[key]")
-        raise DefinitionError(first["msg"], path) from None
+    return parsed(Docket, plain)

@@ -6,32 +6,18 @@ These classes are strict (an unknown key is refused) and give the JSON Schema wi
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from service.core.calendar import Measure
+from service.core.documents import Name, Part, TextDoc
 from service.core.model import Phase, Role
-
-NAME = r"^[a-z][a-z0-9_]{0,39}$"
-Name = Annotated[str, Field(pattern=NAME)]
-
-
-class _Doc(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class TextDoc(_Doc):
-    """A label for people, in Chinese and English."""
-
-    zh: str = Field(min_length=1, max_length=200)
-    en: str = Field(min_length=1, max_length=200)
-
 
 Effect = dict[Name, Any] | Name
 
 
-class RungDoc(_Doc):
+class RungDoc(Part):
     """One step of a clock's ladder, at a share of the budget (percent), or before / after the due time."""
 
     name: Name
@@ -45,7 +31,7 @@ class RungDoc(_Doc):
     to: Name | None = None
 
 
-class BreachDoc(_Doc):
+class BreachDoc(Part):
     """What happens at the due instant, besides the breach itself."""
 
     effects: list[Effect] = []
@@ -55,7 +41,7 @@ class BreachDoc(_Doc):
 Anchor = Literal["received_at", "dispatched_at", "accepted_at", "ruling_at", "submitted_at", "started_at"]
 
 
-class StatutoryDoc(_Doc):
+class StatutoryDoc(Part):
     """The limit of a law, in the law's own measure: neither the budget nor an extension may exceed it.
 
     `extension` absent: the law knows none. `source` names the law and its article.
@@ -72,7 +58,7 @@ Cycle = Literal["continue", "restart", "new"]
 whole budget again; the budget of rework."""
 
 
-class ClockDoc(_Doc):
+class ClockDoc(Part):
     """One SLA promise."""
 
     title: TextDoc
@@ -90,12 +76,12 @@ class ClockDoc(_Doc):
     breach: BreachDoc = BreachDoc()
 
 
-class StageDoc(_Doc):
+class StageDoc(Part):
     title: TextDoc
     phase: Phase
 
 
-class BranchDoc(_Doc):
+class BranchDoc(Part):
     """One way an action can go: the first branch whose `when` (CEL) holds is taken."""
 
     when: str | None = None
@@ -103,7 +89,7 @@ class BranchDoc(_Doc):
     to: Name | None = None
 
 
-class ActionDoc(_Doc):
+class ActionDoc(Part):
     """What somebody may do: in which stages, by which roles, with which form."""
 
     title: TextDoc
@@ -118,7 +104,7 @@ class ActionDoc(_Doc):
     branches: list[BranchDoc] = []
 
 
-class LevelDoc(_Doc):
+class LevelDoc(Part):
     """One level of an approval. It is passed over where `when` (CEL) does not hold of the request."""
 
     title: TextDoc
@@ -126,7 +112,7 @@ class LevelDoc(_Doc):
     when: str | None = None
 
 
-class ApprovalDoc(_Doc):
+class ApprovalDoc(Part):
     """A request that somebody else decides: who, within which clock, and what follows.
 
     Either `roles` (one level) or up to three `levels`, each decided by another person within the clock anew; a denial at
@@ -142,7 +128,7 @@ class ApprovalDoc(_Doc):
     deny: BranchDoc
 
 
-class OpenDoc(_Doc):
+class OpenDoc(Part):
     """Where a new ticket starts, depending on whether a rule found its lead."""
 
     routed: BranchDoc
@@ -150,7 +136,7 @@ class OpenDoc(_Doc):
     answered: BranchDoc | None = None
 
 
-class ReviewDoc(_Doc):
+class ReviewDoc(Part):
     """What one matter, one discussion does to the ticket."""
 
     proposed: list[BranchDoc] = Field(min_length=1)
@@ -162,7 +148,7 @@ class ReviewDoc(_Doc):
     replaced: list[BranchDoc] = []
 
 
-class WorkflowDoc(_Doc):
+class WorkflowDoc(Part):
     """A department process: stages, clocks, actions, approvals and the review."""
 
     key: Name

@@ -16,11 +16,12 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import ahocorasick_rs
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
+from pydantic import Field, NonNegativeInt
 
+from service.core.documents import Part, parsed
 from service.core.errors import DefinitionError
 
 MATTER_BONUS = 100
@@ -48,20 +49,19 @@ DOMAINS = ("consultation", "project_landing", "business_development", "governmen
 Domain = Literal["consultation", "project_landing", "business_development", "government_service", "complaint_report"]
 
 
-class _Doc(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+Word = Annotated[str, Field(min_length=1)]
+"""What is looked for in a text; nothing would be found everywhere."""
 
 Worth = dict[str, dict[str, int]]
 """Words of the vocabulary -> unit -> points."""
 
 
-class TitleDoc(_Doc):
+class TitleDoc(Part):
     zh: str
     en: str
 
 
-class WhenDoc(_Doc):
+class WhenDoc(Part):
     """Conditions of a rule; all present ones must hold, each list means any of."""
 
     domains: list[Domain] = []
@@ -72,12 +72,12 @@ class WhenDoc(_Doc):
     urgency: list[str] = []
 
 
-class RuleDoc(_Doc):
+class RuleDoc(Part):
     key: str
     title: TitleDoc
     when: WhenDoc = WhenDoc()
-    words: dict[str, int] = {}
-    not_words: list[str] = []
+    words: dict[Word, int] = {}
+    not_words: list[Word] = []
     min_score: int = Field(3, ge=1)
     decides: int | None = Field(None, ge=1)
     lead: str
@@ -85,12 +85,12 @@ class RuleDoc(_Doc):
     matter: str | None = None
 
 
-class DomainDoc(_Doc):
+class DomainDoc(Part):
     domain: Domain
-    words: dict[str, int]
+    words: dict[Word, int]
 
 
-class VocabularyDoc(_Doc):
+class VocabularyDoc(Part):
     """What people call the matters of one unit, by how surely it leads where they say so; words parted by spaces."""
 
     sure: str = ""
@@ -98,14 +98,14 @@ class VocabularyDoc(_Doc):
     hint: str = ""
 
 
-class HeardDoc(_Doc):
+class HeardDoc(Part):
     """What labelled texts said of the vocabulary: `log` as for rules, and what those of its words are worth that were met."""
 
     log: NonNegativeInt
-    words: dict[str, dict[str, NonNegativeInt]] = {}
+    words: dict[Word, dict[str, NonNegativeInt]] = {}
 
 
-class WeightsDoc(_Doc):
+class WeightsDoc(Part):
     """What was learned of one question (which lead, which domain), in hundredths. Choice -> points.
 
     A choice has `start`, the points of each word found, of each rule that speaks, and `log` x ln(1 + s) for its
@@ -120,45 +120,45 @@ class WeightsDoc(_Doc):
     least: int = Field(0, ge=0)
     typical: int = Field(30, ge=1)
     start: dict[str, int]
-    words: dict[str, dict[str, int]]
+    words: dict[Word, dict[str, int]]
     rules: dict[str, dict[str, int]] = {}
     vocabulary: HeardDoc | None = None
 
 
-class LearnedDoc(_Doc):
+class LearnedDoc(Part):
     leads: WeightsDoc
     domains: WeightsDoc
 
 
-class ConflictDoc(_Doc):
+class ConflictDoc(Part):
     """When a complaint is about a unit itself.
 
     `words` mean it in one clause with any of the unit's names. One of its `offices` in the title means it as well, unless
     a word of `asked` stands before it (it is asked to help) or one of `places` follows (something near it, or of its people).
     """
 
-    words: list[str] = []
-    asked: list[str] = []
-    places: list[str] = []
+    words: list[Word] = []
+    asked: list[Word] = []
+    places: list[Word] = []
 
 
-class EmergencyDoc(_Doc):
+class EmergencyDoc(Part):
     """Words that call for an emergency line at once; `not_words` are those of plans and papers about the same."""
 
     line: Literal["110", "119", "120", "122"]
     title: TitleDoc
-    words: list[str] = Field(min_length=1)
-    not_words: list[str] = []
+    words: list[Word] = Field(min_length=1)
+    not_words: list[Word] = []
 
 
-class IncidentDoc(_Doc):
+class IncidentDoc(Part):
     """A sudden cluster: the same matter from so many firms within so many hours is reported at once."""
 
     firms: int = Field(5, ge=2)
     hours: int = Field(6, ge=1, le=72)
 
 
-class RoutingDoc(_Doc):
+class RoutingDoc(Part):
     """The dispatch catalogue (派单目录). `withdrawn`: rules from rulings that are not kept any longer."""
 
     domains: list[DomainDoc]
@@ -292,7 +292,8 @@ class Router:
         by_name: dict[str, set[str]] = defaultdict(set)
         for unit, called in names.items():
             for name in called:
-                by_name[self.fold(name).removeprefix("市")].add(unit)
+                if tells_apart(name):
+                    by_name[self.fold(name).removeprefix("市")].add(unit)
         return by_name
 
     def _worth(self) -> Worth:
@@ -555,6 +556,11 @@ class Router:
         return self._now(unit) if unit else None
 
 
+def tells_apart(name: str) -> bool:
+    """Whether a unit can be found in texts by a name: one character, or 市 alone, stands in too many."""
+    return len(name.strip().removeprefix("市")) >= 2
+
+
 def _decides(rule: RuleDoc, points: int) -> bool:
     """Whether a hand-written rule needs no second opinion: a named matter, a condition on the firm, or so agreed."""
     when = rule.when
@@ -658,11 +664,7 @@ def _failed_condition(
 
 def parse_routing(plain: Any) -> RoutingDoc:
     """Plain data -> catalogue; names the path of what is wrong."""
-    try:
-        doc = RoutingDoc.model_validate(plain)
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        raise DefinitionError(first["msg"], tuple(first["loc"])) from None
+    doc = parsed(RoutingDoc, plain)
     keys: set[str] = set()
     for n, rule in enumerate(doc.rules):
         if rule.key in keys:
@@ -735,13 +737,3 @@ def check_codes(doc: RoutingDoc, departments: Sequence[str], matters: Sequence[s
             for word, points in getattr(weights, table).items():
                 if strange := [c for c in points if c not in weights.start]:
                     raise DefinitionError(f"{strange[0]!r} has no start", ("learned", part, table, word, strange[0]))
-
-
-def check_matters(matters: Mapping[str, Matter]) -> None:
-    """The tree of matters has no circle and at most five levels."""
-    for code in matters:
-        depth, above = 1, matters[code].parent
-        while above:
-            depth, above = depth + 1, matters[above].parent
-            if depth > LEVELS:
-                raise DefinitionError(f"the matter {code!r} lies deeper than {LEVELS} levels, or in a circle", (code,))

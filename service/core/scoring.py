@@ -13,19 +13,18 @@ from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
+from service.core.documents import Name, Part, TextDoc, parsed
 from service.core.errors import DefinitionError
-from service.core.language import Name, TextDoc
 from service.core.rates import RATE_NAMES
 
 _CENT = Decimal("0.01")
 
 
-class MetricDoc(BaseModel):
+class MetricDoc(Part):
     """`target` in percent, `slope` in points a percentage point; `better: low` for rates that should be small."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     figure: Name
     max: Decimal = Field(gt=0, le=1000)
     target: Decimal = Field(ge=0, le=100)
@@ -35,10 +34,9 @@ class MetricDoc(BaseModel):
     min_sample: int | None = Field(None, ge=1, le=1_000_000)
 
 
-class ScorecardDoc(BaseModel):
+class ScorecardDoc(Part):
     """`classes`: name -> kinds of units that are looked at together; a kind that no class names has no card."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     key: Name
     title: TextDoc
     min_sample: int = Field(5, ge=1, le=1_000_000)
@@ -59,11 +57,7 @@ class Scored:
 
 def parse_scorecard(body: Any) -> ScorecardDoc:
     """Raises DefinitionError with the path of what is wrong."""
-    try:
-        card = ScorecardDoc.model_validate(body)
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        raise DefinitionError(first["msg"], tuple(first["loc"])) from None
+    card = parsed(ScorecardDoc, body)
     for n, metric in enumerate(card.metrics):
         if metric.figure not in RATE_NAMES:
             raise DefinitionError(f"there is no rate {metric.figure!r}", ("metrics", n, "figure"))

@@ -47,6 +47,18 @@ def read_yaml(path: Path) -> Any:
     return _read(path)[0]
 
 
+def read_mapping(path: Path) -> dict[str, Any]:
+    """One file of keys. Raises DefinitionError where it is empty or holds anything else."""
+    plain = read_yaml(path)
+    if not isinstance(plain, dict):
+        raise DefinitionError(f"expected a mapping of keys; the file holds {_kind(plain)}", (), path.name, 1)
+    return plain
+
+
+def _kind(plain: Any) -> str:
+    return "nothing" if plain is None else "a list" if isinstance(plain, list) else f"only {plain!r}"[:100]
+
+
 def line_of(path: Path, keys: Sequence[str | int]) -> int:
     """The line (from 1) of the deepest of `keys` that the file holds."""
     return line_in((1, _read(path)[1][1]), keys)

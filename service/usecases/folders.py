@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_all_start_methods, get_context
 from pathlib import Path
 from time import process_time
 from typing import Any
 
-from service.core import definitions
 from service.core.checking import Fault, Proof, check
-from service.core.definitions import Source
+from service.core.definitions import branches_of
 from service.core.desk import parse_desk
 from service.core.docket import parse_docket
 from service.core.errors import DefinitionError
 from service.core.exploring import Bones, structure, telling_clocks
-from service.core.routing import NO_UNIT, Matter, check_codes, check_matters, parse_routing
+from service.core.organisation import parse_departments, parse_matters
+from service.core.routing import check_codes, parse_routing
 from service.core.scoring import parse_scorecard
+from service.core.sources import Source, read_calendars, read_workflows
 from service.core.tightening import loosened
-from service.core.yaml_files import line_of, read_yaml
+from service.core.yaml_files import line_of, read_mapping, read_yaml
 
 WEIGHTS = "routing_weights.yaml"
 """Word weights learned from labelled texts: a part of the routing catalogue, published with it."""
@@ -63,45 +65,54 @@ def read_unproved(
     """
     if not folder.is_dir():
         raise DefinitionError(f"there is no folder {folder}; set JIEBAN_WORKFLOWS_DIR", (), str(folder))
-    departments = read_yaml(folder / "departments.yaml")
-    matters = read_yaml(folder / "matters.yaml")
-    routing = read_yaml(folder / "routing.yaml")
-    if (folder / WEIGHTS).is_file():
-        routing = {**routing, "learned": read_yaml(folder / WEIGHTS)}
-    if (folder / VOCABULARY).is_file():
-        routing = {**routing, "vocabulary": read_yaml(folder / VOCABULARY)}
-    codes = [d["code"] for d in departments["departments"]]
-    _unique(codes, "departments.yaml", "department")
-    known = [m["code"] for m in matters["matters"]]
-    _unique(known, "matters.yaml", "matter")
-    for n, matter in enumerate(matters["matters"]):
-        if matter["lead"] not in {*NO_UNIT, *codes}:
-            raise _at(folder / "matters.yaml", f"there is no department {matter['lead']!r}", ("matters", n, "lead"))
-        if matter.get("parent") not in {None, *known}:
-            raise _at(folder / "matters.yaml", f"there is no matter {matter['parent']!r}", ("matters", n, "parent"))
-    try:
-        check_matters({m["code"]: Matter(m["code"], m.get("parent"), m["lead"]) for m in matters["matters"]})
-    except DefinitionError as error:
-        raise _at(folder / "matters.yaml", error.detail, ("matters", known.index(str(error.path[0])))) from None
-    for n, unit in enumerate(departments["departments"]):
-        if unit.get("complaints_to") not in {None, *codes} or unit.get("complaints_to") == unit["code"]:
-            path = ("departments", n, "complaints_to")
-            raise _at(folder / "departments.yaml", f"no other department {unit['complaints_to']!r} is listed", path)
-    try:
-        check_codes(parse_routing(routing), codes, known)
-    except DefinitionError as error:
-        for part, file in (("learned", WEIGHTS), ("vocabulary", VOCABULARY)):
-            if error.path[:1] == (part,):
-                raise _at(folder / file, error.detail, error.path[1:]) from None
-        raise _at(folder / "routing.yaml", error.detail, error.path) from None
-    calendars = definitions.read_calendars(folder)
-    sources = definitions.read_workflows(folder) if sources is None else sources
+    departments, codes = _read_departments(folder)
+    matters, known = _read_matters(folder, codes)
+    routing = _read_routing(folder, codes, known)
+    calendars = read_calendars(folder)
+    sources = read_workflows(folder) if sources is None else sources
     docket = _read_docket(folder, sources, calendars)
     workflows = {key: source.plain for key, source in sources.items() if not source.abstract}
-    departments["district_units"] = {str(k): v for k, v in departments["district_units"].items()}
     desk = _read_desk(folder / "desk.yaml", known)
     read = Folder(workflows, calendars, routing, matters, departments, docket, _scorecards(folder), desk)
     return read, sources, codes
+
+
+def _read_departments(folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """The units as their file says them, and their codes."""
+    path = folder / "departments.yaml"
+    plain = read_mapping(path)
+    with _in(path):
+        doc = parse_departments(plain)
+    return plain, [unit.code for unit in doc.departments]
+
+
+def _read_matters(folder: Path, departments: Collection[str]) -> tuple[dict[str, Any], list[str]]:
+    """The tree of matters as its file says it, and their codes."""
+    path = folder / "matters.yaml"
+    plain = read_mapping(path)
+    with _in(path):
+        doc = parse_matters(plain, departments)
+    return plain, [matter.code for matter in doc.matters]
+
+
+def _read_routing(folder: Path, departments: Sequence[str], matters: Sequence[str]) -> dict[str, Any]:
+    """The dispatch catalogue, with the parts of it that have files of their own."""
+    path = folder / "routing.yaml"
+    plain = read_mapping(path)
+    parts = {part: folder / name for part, name in (("learned", WEIGHTS), ("vocabulary", VOCABULARY))}
+    parts = {part: file for part, file in parts.items() if file.is_file()}
+    for part, file in parts.items():
+        if part in plain:
+            raise _at(path, f"{file.name} says this too: keep one of them", (part,))
+        plain[part] = read_mapping(file)
+    try:
+        check_codes(parse_routing(plain), departments, matters)
+    except DefinitionError as error:
+        part = str(error.path[0]) if error.path else ""
+        if part in parts:
+            raise _at(parts[part], error.detail, error.path[1:]) from None
+        raise _at(path, error.detail, error.path) from None
+    return plain
 
 
 def _scorecards(folder: Path) -> dict[str, Mapping[str, Any]]:
@@ -109,12 +120,10 @@ def _scorecards(folder: Path) -> dict[str, Mapping[str, Any]]:
     out: dict[str, Mapping[str, Any]] = {}
     for path in sorted((folder / "scorecards").glob("*.yaml")):
         body = read_yaml(path)
-        try:
+        with _in(path):
             card = parse_scorecard(body)
-        except DefinitionError as error:
-            raise _at(path, error.detail, error.path) from None
-        if card.key in out:
-            raise _at(path, f"the key {card.key!r} is used twice", ("key",))
+            if card.key in out:
+                raise DefinitionError(f"the key {card.key!r} is used twice", ("key",))
         out[card.key] = body
     return out
 
@@ -124,13 +133,10 @@ def _read_desk(path: Path, matters: Collection[str]) -> Mapping[str, Any]:
     if not path.is_file():
         return {}
     plain: Mapping[str, Any] = read_yaml(path)
-    try:
-        desk = parse_desk(plain)
-    except DefinitionError as error:
-        raise _at(path, error.detail, error.path) from None
-    for key, template in desk.templates.items():
-        if template.matter not in {None, *matters}:
-            raise _at(path, f"there is no matter {template.matter!r}", ("templates", key, "matter"))
+    with _in(path):
+        for key, template in parse_desk(plain).templates.items():
+            if template.matter not in {None, *matters}:
+                raise DefinitionError(f"there is no matter {template.matter!r}", ("templates", key, "matter"))
     return plain
 
 
@@ -140,14 +146,12 @@ def _read_docket(folder: Path, sources: Mapping[str, Source], calendars: Collect
     path = folder / "docket.yaml"
     path = path if path.is_file() else SHIPPED / "docket.yaml"
     plain: dict[str, Any] = read_yaml(path)
-    try:
+    with _in(path):
         docket = parse_docket(plain)
         if docket.calendar not in calendars:
             raise DefinitionError(f"there is no calendar {docket.calendar!r}", ("calendar",))
-    except DefinitionError as error:
-        raise _at(path, error.detail, error.path) from None
     for source in sources.values():
-        for where, branch in definitions.branches_of(source.flow):
+        for where, branch in branches_of(source.flow):
             for verb, ground in branch.effects:
                 if verb == "propose_review" and ground not in docket.criteria:
                     told = f"there is no criterion {ground!r} in docket.yaml; there are: {', '.join(docket.criteria)}"
@@ -169,7 +173,8 @@ class Checked:
 def prove(sources: Mapping[str, Source], departments: Collection[str], processes: int = 1) -> Iterator[Checked]:
     """Check every workflow, those that others extend first; what an overlay inherits is told once, of its base.
 
-    With more `processes` they are proved side by side: for a caller that has no threads, as it is forked.
+    With more `processes` they are proved side by side: for a caller that has no threads, as it is forked. One that is
+    killed raises BrokenProcessPool.
     """
     told: dict[str, set[tuple[Any, str]]] = {}
     proved = _proved(sources, processes)
@@ -203,7 +208,6 @@ def _proved(sources: Mapping[str, Source], processes: int) -> Callable[[str], Ti
         alike.setdefault(structure(source.flow, telling_clocks(source.flow)), []).append(key)
     # what has more clocks and actions takes longer: it begins first
     order = sorted(alike, key=lambda bones: (len(bones.clocks), len(bones.acts)), reverse=True)
-    # a process that is killed raises BrokenProcessPool here instead of being waited for
     with ProcessPoolExecutor(processes, get_context("fork"), initializer=_inherit, initargs=(timed,)) as pool:
         found = dict(pair for part in pool.map(_each, [alike[bones] for bones in order]) for pair in part)
     return found.__getitem__
@@ -249,8 +253,8 @@ def no_department(code: str) -> Fault:
 
 def check_folder(folder: Path, processes: int = 1) -> list[Checked]:
     """Prove each workflow of a folder. Raises DefinitionError where it cannot even be read."""
-    departments = read_yaml(folder / "departments.yaml")
-    return list(prove(definitions.read_workflows(folder), [d["code"] for d in departments["departments"]], processes))
+    _, codes = _read_departments(folder)
+    return list(prove(read_workflows(folder), codes, processes))
 
 
 def told(checked: Checked) -> dict[str, Any]:
@@ -269,13 +273,14 @@ def told(checked: Checked) -> dict[str, Any]:
     }
 
 
-def _unique(codes: list[str], file: str, what: str) -> None:
-    seen: set[str] = set()
-    for code in codes:
-        if code in seen:
-            raise DefinitionError(f"the {what} {code!r} stands twice", (), file)
-        seen.add(code)
-
-
 def _at(path: Path, detail: str, keys: tuple[str | int, ...]) -> DefinitionError:
     return DefinitionError(detail, keys, path.name, line_of(path, keys))
+
+
+@contextmanager
+def _in(path: Path) -> Iterator[None]:
+    """Faults of what was read from this file, with its name and the line."""
+    try:
+        yield
+    except DefinitionError as error:
+        raise _at(path, error.detail, error.path) from None

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from time import process_time
 from typing import Any
 
-from service.core import definitions
 from service.core.checking import Fault, check
-from service.core.definitions import Source
+from service.core.definitions import compile_workflow
 from service.core.errors import DefinitionError
 from service.core.model import SYSTEM
 from service.core.routing import with_rulings
+from service.core.sources import Source, extended
 from service.core.tightening import loosened
 from service.core.yaml_files import line_in, read_text
 from service.db import definitions as stored
@@ -48,9 +48,9 @@ def check_plain(house: House, given: str | Mapping[str, Any]) -> Checked:
         known = ", ".join(sorted(house.rules.newest))
         raise at(DefinitionError(f"there is no published workflow {parent!r}; there are: {known}", ("extends",)))
     body = house.rules.bodies["workflow", base.key][1] if base is not None else {}
-    plain = definitions.extended(body, value)
+    plain = extended(body, value)
     try:
-        flow = definitions.compile_workflow(plain)
+        flow = compile_workflow(plain)
     except DefinitionError as error:
         raise at(error) from None
     proof = check(flow)

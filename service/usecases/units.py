@@ -18,6 +18,8 @@ from service.core import succession
 from service.core.access import require
 from service.core.errors import Conflict, Invalid, JiebanError, NotFound
 from service.core.model import Actor, Role
+from service.core.organisation import TOO_SHORT
+from service.core.routing import tells_apart
 from service.db import audit, saving, tickets, units
 from service.db.session import Tx, Unavailable
 from service.usecases import views
@@ -44,6 +46,8 @@ async def change(house: House, actor: Actor, code: str, asked: Mapping[str, Any]
     if (kind == "rename") != (title is not None) or (kind == "rename") == (successor is not None):
         wanted = "a title and no successor" if kind == "rename" else "a successor and no title"
         raise Invalid.field("/title" if kind == "rename" else "/successor", f"expected {wanted} for {kind}")
+    if title is not None and not tells_apart(title["zh"]):
+        raise Invalid.field("/title/zh", TOO_SHORT)
     if successor is not None and (successor not in house.rules.active_codes or successor == code):
         raise Invalid.field("/successor", "expected the code of another unit that tickets can be sent to")
 

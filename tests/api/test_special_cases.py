@@ -779,7 +779,8 @@ async def test_special_case_3_a_ticket_the_successor_must_not_see_stays_and_is_n
 @pytest.mark.parametrize(("code", "asked", "status"), [
     ("nowhere", {"kind": "abolish", "successor": "finance"}, 404), ("tax", {"kind": "abolish"}, 422),
     ("tax", {"kind": "abolish", "successor": "tax"}, 422), ("tax", {"kind": "abolish", "successor": "nowhere"}, 422),
-    ("tax", {"kind": "rename"}, 422), ("tax", {"kind": "rename", "successor": "finance"}, 422),
+    ("tax", {"kind": "rename"}, 422), ("tax", {"kind": "rename", "title": {"zh": "市", "en": "City"}}, 422),
+    ("tax", {"kind": "rename", "successor": "finance"}, 422),
     ("tax", {"kind": "merge", "successor": "finance", "title": {"zh": "x", "en": "x"}}, 422),
     ("tax", {"kind": "sell", "successor": "finance"}, 422),
 ])  # fmt: skip

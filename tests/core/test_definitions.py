@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
+from random import Random
 from time import process_time
 from typing import Any
 
@@ -16,8 +18,9 @@ from service.core import definitions, effects
 from service.core.definitions import CONTEXT, compile_workflow
 from service.core.draft import Draft
 from service.core.errors import DefinitionError
+from service.core.sources import read_workflows
 from service.core.yaml_files import read_yaml
-from service.usecases.folders import read_folder
+from service.usecases.folders import read_folder, read_unproved
 from tests.builders import DISPATCHER, WORKFLOWS, Case, folder
 
 DOMAINS = {"consultation", "project_landing", "business_development", "government_service", "complaint_report"}
@@ -297,6 +300,74 @@ WRONG = {
         "parent: moon",
         "matters.1.parent",
     ),
+    "the same department twice": (
+        "departments.yaml",
+        swap("  - code: party_publicity_dept", "  - code: party_organisation_dept"),
+        "- code: party_organisation_dept",
+        "departments.2.code",
+    ),
+    "a key that units do not have": (
+        "departments.yaml",
+        swap("    aliases: [政府办]", "    alias: [政府办]"),
+        "alias: [政府办]",
+        "departments.5.alias",
+    ),
+    "an alias that is in every text": (
+        "departments.yaml",
+        swap("    aliases: [政府办]", "    aliases: [政府办, 市]"),
+        "aliases: [政府办, 市]",
+        "departments.5.aliases.1",
+    ),
+    "offices that are one text": (
+        "departments.yaml",
+        swap("    aliases: [政府办]", "    offices: 政府办"),
+        "offices: 政府办",
+        "departments.5.offices",
+    ),
+    "a district of a unit that is none": (
+        "departments.yaml",
+        swap('"370102": lixia', '"370102": lixai'),
+        '"370102": lixai',
+        "district_units.370102",
+    ),
+    "no departments": ("departments.yaml", lambda _: "# none\n", None, "expected a mapping of keys"),
+    "matters that are a list": ("matters.yaml", lambda _: "- code: land_use\n", "- code: land_use", "holds a list"),
+    "a matter under itself": (
+        "matters.yaml",
+        swap("  - code: land_use\n    parent: project_matters", "  - code: land_use\n    parent: land_quota"),
+        "parent: land_quota",
+        "matters.1.parent",
+    ),
+    "a word that is nothing": (
+        "routing.yaml",
+        swap("words: {", 'words: {"": 3, '),
+        '{"": 3',
+        "words",
+    ),
+    "what was learned in two files": (
+        "routing.yaml",
+        with_line("learned: {}\n"),
+        "learned: {}",
+        "routing_weights.yaml says this too",
+    ),
+    "a unit of the vocabulary that is none": (
+        "vocabulary.yaml",
+        with_line("moon: {sure: 月亮}\n"),
+        "moon: {sure",
+        "moon",
+    ),
+    "a holiday without its name": (
+        "calendars/holidays/cn.yaml",
+        swap('"2026-10-01": 国庆节', '"2026-10-01": 7'),
+        "2026-10-01",
+        "off.2026-10-01",
+    ),
+    "holidays that are nowhere": (
+        "calendars/cn-jinan.yaml",
+        swap("holidays: holidays/cn.yaml", "holidays: true"),
+        "holidays: true",
+        "holidays",
+    ),
     "a calendar without working time": (
         "calendars/cn-jinan.yaml",
         lambda t: re.sub(r"(?m)^  ...: \[\[.*$", "", t),
@@ -325,9 +396,49 @@ def test_a_wrong_file_is_refused_with_file_line_and_path(name: str, copied: Path
         }
 
 
+SHAPES: tuple[Any, ...] = (None, [], {}, 3, 1.5, True, "", "市", [None], [[]], ["x"], {"a": {}})
+
+
+@pytest.mark.parametrize("file", [
+    "city/base.yaml", LANDING, "calendars/cn-jinan.yaml", "calendars/holidays/cn.yaml", "scorecards/city.yaml",
+    "departments.yaml", "matters.yaml", "routing.yaml", "desk.yaml", "docket.yaml",
+])  # fmt: skip
+def test_a_value_of_any_other_shape_is_taken_or_refused_with_its_line(file: str, copied: Path) -> None:
+    """The file as a whole, each of its first keys and twenty places below them."""
+    for name in ("routing_weights.yaml", "vocabulary.yaml"):  # a megabyte; `WRONG` has their faults
+        (copied / name).unlink()
+    spoiled, below = copied / file, Random(file)
+    plain, refused = read_yaml(spoiled), []
+    places = list(places_of(plain))
+    chosen = [place for place in places if len(place) == 1] + below.sample(places, min(20, len(places)))
+    wrong = [((), shape) for shape in SHAPES] + [(place, below.choice(SHAPES)) for place in chosen]
+    for place, shape in wrong:
+        spoiled.write_text(json.dumps(with_value(plain, place, shape), ensure_ascii=False, indent=1), "utf-8")
+        try:
+            read_unproved(copied)
+        except DefinitionError as error:
+            refused.append((error.file, error.line))
+    assert len(refused) >= len(SHAPES)
+    assert all(name.endswith(".yaml") and line >= 1 for name, line in refused)
+
+
+def places_of(plain: Any, place: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    pairs = plain.items() if isinstance(plain, dict) else enumerate(plain) if isinstance(plain, list) else ()
+    for key, value in pairs:
+        yield (*place, key)
+        yield from places_of(value, (*place, key))
+
+
+def with_value(plain: Any, place: tuple[str | int, ...], value: Any) -> Any:
+    if not place:
+        return value
+    inner = {place[0]: with_value(plain[place[0]], place[1:], value)}
+    return plain | inner if isinstance(plain, dict) else [inner.get(n, one) for n, one in enumerate(plain)]
+
+
 def load(folder: Path) -> None:
     """What `read_folder` does with workflows, without the catalogue of routing, which takes most of the time."""
-    definitions.read_workflows(folder)
+    read_workflows(folder)
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"a: \x07\n", b"[" * 5000])

@@ -13,6 +13,7 @@ import pytest
 from opencc import OpenCC
 
 from service.core.errors import DefinitionError
+from service.core.organisation import parse_matters
 from service.core.routing import (
     COMPLAINT,
     GRADES,
@@ -22,7 +23,6 @@ from service.core.routing import (
     Route,
     Router,
     check_codes,
-    check_matters,
     make_router,
     parse_routing,
 )
@@ -478,15 +478,21 @@ def test_of_equal_evidence_the_city_bureau_stands_before_the_district() -> None:
 
 
 def test_the_tree_of_matters_has_five_levels_and_no_circle() -> None:
-    deep = {str(n): Matter(str(n), str(n - 1) if n > 1 else None, "tax") for n in range(1, 6)}
-    check_matters(deep)
-    top = rule("wide", when={"matters": ["1"]})
+    deep = {f"m{n}": Matter(f"m{n}", f"m{n - 1}" if n > 1 else None, "tax") for n in range(1, 6)}
+    parse_matters(listed(deep), ["tax"])
+    top = rule("wide", when={"matters": ["m1"]})
     doc = parse_routing({"default_domain": "consultation", "domains": [], "rules": [top]})
-    assert Router(doc, deep, {}, simplify().convert).route(Request("无", "无", matter="5")).lead == "wide"
+    assert Router(doc, deep, {}, simplify().convert).route(Request("无", "无", matter="m5")).lead == "wide"
     with pytest.raises(DefinitionError, match="5 levels"):
-        check_matters({**deep, "6": Matter("6", "5", "tax")})
+        parse_matters(listed({**deep, "m6": Matter("m6", "m5", "tax")}), ["tax"])
     with pytest.raises(DefinitionError, match="circle"):
-        check_matters({"a": Matter("a", "b", "tax"), "b": Matter("b", "a", "tax")})
+        parse_matters(listed({"a": Matter("a", "b", "tax"), "b": Matter("b", "a", "tax")}), ["tax"])
+
+
+def listed(matters: Mapping[str, Matter]) -> dict[str, Any]:
+    """As matters.yaml says it."""
+    title = {"zh": "事项", "en": "A matter"}
+    return {"matters": [{"code": m.code, "parent": m.parent, "lead": m.lead, "title": title} for m in matters.values()]}
 
 
 # --- labels ----------------------------------------------------------------------------------------------------------

@@ -6,8 +6,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -81,6 +83,23 @@ def test_processes_side_by_side_tell_what_one_tells(copied: Path) -> None:
 
     assert without_figures(done.stdout) == without_figures(told)
     assert "fault(s)" in told
+
+
+def test_a_proving_process_that_is_killed_is_told_in_one_line(copied: Path) -> None:
+    command = [
+        sys.executable, "-c",
+        "import os; os.cpu_count = lambda: 3; from service.cli import main; main()",
+        "workflows", "check", str(copied),
+    ]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as checking:
+        children = Path(f"/proc/{checking.pid}/task/{checking.pid}/children")
+        deadline = time.monotonic() + 60
+        while not (found := children.read_text().split()) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.kill(int(found[0]), signal.SIGKILL)
+        _, told = checking.communicate(timeout=60)
+    assert checking.returncode == 2
+    assert "run it again" in told and "Traceback" not in told
 
 
 def test_what_cannot_be_read_is_told_too(copied: Path) -> None:
