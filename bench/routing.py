@@ -31,7 +31,8 @@ from typing import Any
 import numpy as np
 from opencc import OpenCC
 
-from service.core.routing import CONFLICT, DISPATCHER, DOMAINS, WHOLE, Request, Route, Router, make_router, score
+from service.core.catalogue import DISPATCHER, DOMAINS
+from service.core.routing import CONFLICT, WHOLE, Request, Route, Router, make_router, score
 from service.core.yaml_files import read_yaml
 from service.usecases.folders import WEIGHTS, read_folder
 

@@ -12,9 +12,9 @@ from service.api.deps import ActorDep, HouseDep
 from service.api.schemas import ApprovalDecision, Instant, Page, Problem
 from service.api.tickets import ABSENT, Limit, Text, Words
 from service.core.access import require
+from service.core.catalogue import Domain
 from service.core.model import Phase
 from service.core.queue import Filter
-from service.core.routing import Domain
 from service.usecases import approvals, desk, lists
 
 router = APIRouter(prefix="/v1", tags=["queue"])

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
+from service.core.catalogue import Domain
 from service.core.model import Phase
-from service.core.routing import Domain
 
 MAX_EXTRA_NODES = 1000
 

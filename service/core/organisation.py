@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
+from service.core.catalogue import LEVELS, NO_UNIT, Domain
 from service.core.documents import Name, Part, TextDoc, parsed
 from service.core.errors import DefinitionError
-from service.core.routing import LEVELS, NO_UNIT, Domain, tells_apart
+from service.core.parties import tells_apart
 
 AreaCode = Annotated[str, Field(pattern=r"^[0-9]{6}$")]
 """A county, district or area by GB/T 2260."""

@@ -13,9 +13,9 @@ from itertools import product
 from typing import Any, get_args
 
 from service.core.calendar import Calendar
+from service.core.catalogue import Domain
 from service.core.definitions import Workflow
 from service.core.errors import NotFound
-from service.core.routing import Domain
 
 DOMAINS: tuple[str, ...] = get_args(Domain)
 URGENCIES = ("normal", "urgent", "emergency")

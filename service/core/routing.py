@@ -11,165 +11,39 @@ left means the dispatcher reads it, with the clock running.
 from __future__ import annotations
 
 import math
-import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import ahocorasick_rs
-from pydantic import Field, NonNegativeInt
 
-from service.core.documents import Part, parsed
-from service.core.errors import DefinitionError
+from service.core.catalogue import (
+    COMPLAINT,
+    DISPATCHER,
+    DISTRICT,
+    DOMAIN_SIGN,
+    DOMAINS,
+    NO_UNIT,
+    SIGNS,
+    LeadWeightsDoc,
+    RoutingDoc,
+    RuleDoc,
+    WeightsDoc,
+    WhenDoc,
+    parse_routing,
+)
+from service.core.parties import Parties
 
 MATTER_BONUS = 100
-DISTRICT = "@district"
-DISPATCHER = "@dispatcher"
-NO_UNIT = frozenset((DISTRICT, DISPATCHER))
-COMPLAINT = "complaint_report"
 CONFLICT = "conflict"
 """The rule of a ticket whose likeliest lead is complained of."""
-RULING = "ruling_"
-"""How the keys of rules begin that were accepted from a ruling."""
-SIGNS = ("@office", "@office_in_complaint", "@complained_of")
 TOO_CLOSE = "too close to the next"
-DOMAIN_SIGN = "@domain:"
 WHOLE = 600
 """Points of a word of a unit's vocabulary whose texts all are the unit's: x the square of the share that are."""
 GRADES = {"sure": 434, "likely": 216, "hint": 54}
 """Points of a word by how it was judged: for 85, 60 and 30 of 100 texts."""
-REACH = 12
-"""An office is asked for something if the word that asks stands at most so many characters before its name."""
-LEVELS = 5
-"""How deep the tree of matters may be: the provincial catalogue has five levels."""
-CLAUSE_ENDS = re.compile(r"[\s,.;:!?。、]+")
-DOMAINS = ("consultation", "project_landing", "business_development", "government_service", "complaint_report")
-Domain = Literal["consultation", "project_landing", "business_development", "government_service", "complaint_report"]
-
-
-Word = Annotated[str, Field(min_length=1)]
-"""What is looked for in a text; nothing would be found everywhere."""
-
-Worth = dict[str, dict[str, int]]
-"""Words of the vocabulary -> unit -> points."""
-
-
-class TitleDoc(Part):
-    zh: str
-    en: str
-
-
-class WhenDoc(Part):
-    """Conditions of a rule; all present ones must hold, each list means any of."""
-
-    domains: list[Domain] = []
-    matters: list[str] = []
-    districts: list[str] = []
-    industries: list[str] = []
-    tiers: list[str] = []
-    urgency: list[str] = []
-
-
-class RuleDoc(Part):
-    key: str
-    title: TitleDoc
-    when: WhenDoc = WhenDoc()
-    words: dict[Word, int] = {}
-    not_words: list[Word] = []
-    min_score: int = Field(3, ge=1)
-    decides: int | None = Field(None, ge=1)
-    lead: str
-    co_handlers: list[str] = []
-    matter: str | None = None
-
-
-class DomainDoc(Part):
-    domain: Domain
-    words: dict[Word, int]
-
-
-class VocabularyDoc(Part):
-    """What people call the matters of one unit, by how surely it leads where they say so; words parted by spaces."""
-
-    sure: str = ""
-    likely: str = ""
-    hint: str = ""
-
-
-class HeardDoc(Part):
-    """What labelled texts said of the vocabulary: `log` as for rules, and what those of its words are worth that were met."""
-
-    log: NonNegativeInt
-    words: dict[Word, dict[str, NonNegativeInt]] = {}
-
-
-class WeightsDoc(Part):
-    """What was learned of one question (which lead, which domain), in hundredths. Choice -> points.
-
-    A choice has `start`, the points of each word found, of each rule that speaks, and `log` x ln(1 + s) for its
-    highest hand-written score s; the choice of the best rule has `best` more. `margin`: closer than this is no choice;
-    `least`: nor with less than this besides `start`.
-    In a long text with n > `typical` words found each counts sqrt(typical / n) of its points, or mere length would win.
-    """
-
-    log: int
-    best: int = 0
-    margin: int = Field(0, ge=0)
-    least: int = Field(0, ge=0)
-    typical: int = Field(30, ge=1)
-    start: dict[str, int]
-    words: dict[Word, dict[str, int]]
-    rules: dict[str, dict[str, int]] = {}
-    vocabulary: HeardDoc | None = None
-
-
-class LearnedDoc(Part):
-    leads: WeightsDoc
-    domains: WeightsDoc
-
-
-class ConflictDoc(Part):
-    """When a complaint is about a unit itself.
-
-    `words` mean it in one clause with any of the unit's names. One of its `offices` in the title means it as well, unless
-    a word of `asked` stands before it (it is asked to help) or one of `places` follows (something near it, or of its people).
-    """
-
-    words: list[Word] = []
-    asked: list[Word] = []
-    places: list[Word] = []
-
-
-class EmergencyDoc(Part):
-    """Words that call for an emergency line at once; `not_words` are those of plans and papers about the same."""
-
-    line: Literal["110", "119", "120", "122"]
-    title: TitleDoc
-    words: list[Word] = Field(min_length=1)
-    not_words: list[Word] = []
-
-
-class IncidentDoc(Part):
-    """A sudden cluster: the same matter from so many firms within so many hours is reported at once."""
-
-    firms: int = Field(5, ge=2)
-    hours: int = Field(6, ge=1, le=72)
-
-
-class RoutingDoc(Part):
-    """The dispatch catalogue (派单目录). `withdrawn`: rules from rulings that are not kept any longer."""
-
-    domains: list[DomainDoc]
-    default_domain: Domain
-    rules: list[RuleDoc]
-    conflict: ConflictDoc = ConflictDoc()
-    withdrawn: list[str] = []
-    emergencies: list[EmergencyDoc] = []
-    incident: IncidentDoc = IncidentDoc()
-    vocabulary: dict[str, VocabularyDoc] = {}
-    learned: LearnedDoc | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +101,10 @@ class Matter:
     lead: str
 
 
+Worth = dict[str, dict[str, int]]
+"""Words of the vocabulary -> unit -> points."""
+
+
 class Router:
     """A compiled catalogue. `matters` by code; `district_units` maps a district code to its unit.
 
@@ -266,14 +144,7 @@ class Router:
         # from left to right, the longest word that begins somewhere is meant there, not those inside of it
         longest = ahocorasick_rs.MatchKind.LeftmostLongest
         self._term_automaton = ahocorasick_rs.AhoCorasick(self._terms, matchkind=longest) if self._terms else None
-        self._named = self._by_name(names or {})
-        self._offices = self._by_name(offices or {})
-        self._wrongs = {self.fold(w) for w in doc.conflict.words}
-        self._asked, self._places = (
-            tuple(self.fold(w) for w in w_) for w_ in (doc.conflict.asked, doc.conflict.places)
-        )
-        self._parties = sorted({*self._named, *self._offices, *self._wrongs})
-        self._party_automaton = ahocorasick_rs.AhoCorasick(self._parties) if self._parties else None
+        self._parties = Parties(doc.conflict, names or {}, offices or {}, self.fold)
         self._rules = [
             (r, {self.fold(w): n for w, n in r.words.items()}, {self.fold(w) for w in r.not_words}) for r in doc.rules
         ]
@@ -287,14 +158,6 @@ class Router:
                 self._by_word.setdefault(word, []).append(n)
             for matter in rule.when.matters:
                 self._by_matter.setdefault(matter, []).append(n)
-
-    def _by_name(self, names: Mapping[str, Sequence[str]]) -> dict[str, set[str]]:
-        by_name: dict[str, set[str]] = defaultdict(set)
-        for unit, called in names.items():
-            for name in called:
-                if tells_apart(name):
-                    by_name[self.fold(name).removeprefix("市")].add(unit)
-        return by_name
 
     def _worth(self) -> Worth:
         """The vocabulary by its words: unit -> points, those learned before those that were judged."""
@@ -384,7 +247,7 @@ class Router:
 
     def _weigh(
         self,
-        weights: WeightsDoc,
+        weights: LeadWeightsDoc,
         found: frozenset[str],
         tried: Iterable[Tried],
         best: RuleDoc | None,
@@ -399,36 +262,16 @@ class Router:
             if t.rule in rules:
                 by_hand[t.lead] = max(by_hand.get(t.lead, 0), t.score)
         first = best.lead if best else None
-        return _ranked(weights, found, by_hand, best=first, speaks=signs, called=called, explain=explain)
+        log = weights.vocabulary.log if weights.vocabulary else 0
+        return _ranked(
+            weights, found, by_hand, best=first, speaks=signs, called=called, called_log=log, explain=explain
+        )
 
     def complained_of(self, request: Request, domain: str) -> frozenset[str]:
-        """Units of which a complaint complains, by what stands in one clause with their name (`ConflictDoc`)."""
-        if self._party_automaton is None or domain != COMPLAINT:
+        """Units of which a complaint complains, as they are today."""
+        if domain != COMPLAINT:
             return frozenset()
-        out: set[str] = set()
-        for text in (request.title, request.description):
-            for clause in CLAUSE_ENDS.split(self.fold(text)):
-                hits = [
-                    (self._parties[n], start, end)
-                    for n, start, end in self._party_automaton.find_matches_as_indexes(clause, overlapping=True)
-                ]
-                wronged = any(hit in self._wrongs for hit, _, _ in hits)
-                offices = [(start, end) for hit, start, end in hits if hit in self._offices]
-                for hit, start, end in hits:
-                    if wronged:
-                        out.update(self._named.get(hit, ()))
-                    # a title says what it is about; in a letter offices do much that nobody complains of
-                    if hit not in self._offices or text is not request.title:
-                        continue
-                    # 运管 inside of 运管所 is not named there
-                    inner = any(a <= start and end <= b and (a, b) != (start, end) for a, b in offices)
-                    if not inner and self._acts(clause[:start], clause[end:]):
-                        out.update(self._offices[hit])
-        return frozenset(map(self._now, out))
-
-    def _acts(self, before: str, after: str) -> bool:
-        """Whether an office named between these is who acts: neither asked for help nor where something is."""
-        return not (any(word in before[-REACH:] for word in self._asked) or after.startswith(self._places))
+        return frozenset(map(self._now, self._parties.complained_of(request.title, request.description)))
 
     def emergency(self, title: str, description: str) -> str | None:
         """The emergency line that a text calls for, if it does."""
@@ -540,11 +383,8 @@ class Router:
         """What else may speak for a lead: rules that speak, the domain, whether an office is named (in a complaint), and
         whether one is complained of (`blamed`)."""
         office: tuple[str, ...] = ()
-        if self._party_automaton is not None:
-            text = f"{self.fold(request.title)} {self.fold(request.description)}"
-            hits = self._party_automaton.find_matches_as_indexes(text, overlapping=True)
-            if any(self._parties[n] in self._named for n, _, _ in hits):
-                office = (SIGNS[0], SIGNS[1]) if domain == COMPLAINT else (SIGNS[0],)
+        if self._parties.named(f"{request.title} {request.description}"):
+            office = (SIGNS[0], SIGNS[1]) if domain == COMPLAINT else (SIGNS[0],)
         if blamed:
             office = (*office, SIGNS[2])
         return (*self.speaking(title, body), f"{DOMAIN_SIGN}{domain}", *office)
@@ -554,11 +394,6 @@ class Router:
             return None
         unit = lead if lead != DISTRICT else self._units.get(request.district or "")
         return self._now(unit) if unit else None
-
-
-def tells_apart(name: str) -> bool:
-    """Whether a unit can be found in texts by a name: one character, or 市 alone, stands in too many."""
-    return len(name.strip().removeprefix("市")) >= 2
 
 
 def _decides(rule: RuleDoc, points: int) -> bool:
@@ -582,9 +417,13 @@ def _ranked(
     best: str | None = None,
     speaks: Iterable[str] = (),
     called: Mapping[str, Mapping[str, int]] | None = None,
+    called_log: int = 0,
     explain: bool = False,
 ) -> list[Tried]:
-    """The points of each choice, highest first, of equal ones the first by name."""
+    """The points of each choice, highest first, of equal ones the first by name.
+
+    `called`: the words of each one's vocabulary that were met; they count `called_log` x ln(1 + their points / 100).
+    """
     called = called or {}
     least = min(weights.start.values(), default=0)
     points: dict[str, float] = dict.fromkeys((*by_hand, *called), least)
@@ -604,10 +443,9 @@ def _ranked(
     for choice, by in by_hand.items():
         points[choice] += weights.log * math.log1p(by)
     shares: list[tuple[str, dict[str, int]]] = []
-    log = weights.vocabulary.log if weights.vocabulary else 0
     for choice, words in called.items():
         whole = sum(words.values())
-        more = log * math.log1p(whole / 100)
+        more = called_log * math.log1p(whole / 100)
         points[choice] += more
         shares += [(word, {choice: round(more * part / whole)}) for word, part in words.items()]
     if best is not None:
@@ -662,19 +500,6 @@ def _failed_condition(
     return None
 
 
-def parse_routing(plain: Any) -> RoutingDoc:
-    """Plain data -> catalogue; names the path of what is wrong."""
-    doc = parsed(RoutingDoc, plain)
-    keys: set[str] = set()
-    for n, rule in enumerate(doc.rules):
-        if rule.key in keys:
-            raise DefinitionError(f"the rule {rule.key!r} stands twice", ("rules", n, "key"))
-        if not rule.words and not any(rule.when.model_dump().values()):
-            raise DefinitionError("a rule has words or conditions; else it would take everything", ("rules", n))
-        keys.add(rule.key)
-    return doc
-
-
 def make_router(
     routing: Mapping[str, Any],
     matters: Mapping[str, Mapping[str, Any]],
@@ -694,46 +519,3 @@ def make_router(
         successors,
         {u["code"]: u["offices"] for u in units if u.get("offices")},
     )
-
-
-def with_rulings(file: Mapping[str, Any], published: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The catalogue of a file with the rules from rulings that were published since, unless it has or withdraws them."""
-    done = {rule["key"] for rule in file["rules"]} | set(file.get("withdrawn", ()))
-    kept = [r for r in (published or {"rules": ()})["rules"] if r["key"].startswith(RULING) and r["key"] not in done]
-    return {**file, "rules": [*kept, *file["rules"]]}
-
-
-def check_codes(doc: RoutingDoc, departments: Sequence[str], matters: Sequence[str]) -> None:
-    """Every department and matter that a rule names must exist."""
-    for n, rule in enumerate(doc.rules):
-        for code in (rule.lead, *rule.co_handlers):
-            if code not in NO_UNIT and code not in departments:
-                raise DefinitionError(f"there is no department {code!r}", ("rules", n, "lead"))
-        for matter in (*rule.when.matters, *([rule.matter] if rule.matter else [])):
-            if matter not in matters:
-                raise DefinitionError(f"there is no matter {matter!r}", ("rules", n, "when", "matters"))
-    for unit in doc.vocabulary:
-        if unit not in NO_UNIT and unit not in departments:
-            raise DefinitionError(f"there is no department {unit!r}", ("vocabulary", unit))
-    if doc.learned is None:
-        return
-    for word, told in doc.learned.leads.vocabulary.words.items() if doc.learned.leads.vocabulary else ():
-        for unit in told:
-            if unit not in NO_UNIT and unit not in departments:
-                path = ("learned", "leads", "vocabulary", "words", word, unit)
-                raise DefinitionError(f"there is no department {unit!r}", path)
-    keys = {rule.key for rule in doc.rules}
-    signs = {*SIGNS, *(f"{DOMAIN_SIGN}{domain}" for domain in DOMAINS)}
-    for key in {*doc.learned.leads.rules, *doc.learned.domains.rules} - keys - signs:
-        raise DefinitionError(f"there is no rule {key!r}", ("learned",))
-    for part, weights, choices in (
-        ("leads", doc.learned.leads, {*departments, *NO_UNIT}),
-        ("domains", doc.learned.domains, set(DOMAINS)),
-    ):
-        for choice in weights.start:
-            if choice not in choices:
-                raise DefinitionError(f"there is no {part[:-1]} {choice!r}", ("learned", part, "start", choice))
-        for table in ("words", "rules"):
-            for word, points in getattr(weights, table).items():
-                if strange := [c for c in points if c not in weights.start]:
-                    raise DefinitionError(f"{strange[0]!r} has no start", ("learned", part, table, word, strange[0]))

@@ -11,6 +11,7 @@ from pathlib import Path
 from time import process_time
 from typing import Any
 
+from service.core.catalogue import check_codes, parse_routing
 from service.core.checking import Fault, Proof, check
 from service.core.definitions import branches_of
 from service.core.desk import parse_desk
@@ -18,7 +19,6 @@ from service.core.docket import parse_docket
 from service.core.errors import DefinitionError
 from service.core.exploring import Bones, structure, telling_clocks
 from service.core.organisation import parse_departments, parse_matters
-from service.core.routing import check_codes, parse_routing
 from service.core.scoring import parse_scorecard
 from service.core.sources import Source, read_calendars, read_workflows
 from service.core.tightening import loosened

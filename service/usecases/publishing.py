@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from time import process_time
 from typing import Any
 
+from service.core.catalogue import with_rulings
 from service.core.checking import Fault, check
 from service.core.definitions import compile_workflow
 from service.core.errors import DefinitionError
 from service.core.model import SYSTEM
-from service.core.routing import with_rulings
 from service.core.sources import Source, extended
 from service.core.tightening import loosened
 from service.core.yaml_files import line_in, read_text

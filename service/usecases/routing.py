@@ -13,9 +13,10 @@ from typing import Any
 from pydantic_core import to_json
 
 from service.core.access import require
+from service.core.catalogue import RULING, check_codes, parse_routing
 from service.core.errors import Conflict, DefinitionError, Forbidden, Invalid, NotFound
 from service.core.model import Actor
-from service.core.routing import RULING, Request, Router, check_codes, parse_routing
+from service.core.routing import Request, Router
 from service.db import audit, routing, tickets
 from service.db import definitions as published
 from service.db.session import Tx

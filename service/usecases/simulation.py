@@ -20,12 +20,12 @@ from typing import Any
 from service.core.access import require
 from service.core.calendar import Calendar, CalendarError
 from service.core.calendar_data import overlay
+from service.core.catalogue import check_codes, parse_routing
 from service.core.comparing import Tally
 from service.core.definitions import compile_workflow
 from service.core.errors import DefinitionError, Invalid, NotFound
 from service.core.model import Actor
 from service.core.recorded import TIMERS
-from service.core.routing import check_codes, parse_routing
 from service.db import recorded as stored
 from service.usecases import views
 from service.usecases.house import House

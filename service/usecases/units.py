@@ -19,7 +19,7 @@ from service.core.access import require
 from service.core.errors import Conflict, Invalid, JiebanError, NotFound
 from service.core.model import Actor, Role
 from service.core.organisation import TOO_SHORT
-from service.core.routing import tells_apart
+from service.core.parties import tells_apart
 from service.db import audit, saving, tickets, units
 from service.db.session import Tx, Unavailable
 from service.usecases import views

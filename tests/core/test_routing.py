@@ -12,20 +12,10 @@ from typing import Any
 import pytest
 from opencc import OpenCC
 
+from service.core.catalogue import COMPLAINT, NO_UNIT, check_codes, parse_routing
 from service.core.errors import DefinitionError
 from service.core.organisation import parse_matters
-from service.core.routing import (
-    COMPLAINT,
-    GRADES,
-    NO_UNIT,
-    Matter,
-    Request,
-    Route,
-    Router,
-    check_codes,
-    make_router,
-    parse_routing,
-)
+from service.core.routing import GRADES, Matter, Request, Route, Router, make_router
 from service.core.yaml_files import read_yaml
 from tests.builders import WORKFLOWS, folder
 
