@@ -121,6 +121,8 @@ def split(ticket: Ticket, form: Mapping[str, Any], parts: Sequence[Part], env: E
 def _split_off(whole: Ticket, part: Part) -> Decision:
     """It begins now; then, unless its policy restarts it, its promises are bound to the whole's anchor and pauses."""
     draft = opened(evolve(part.ticket, received_at=part.env.now), part.route, part.env)
+    if part.route.lead is not None:
+        draft.check_not_recused(part.route.lead)
     draft.set(received_at=part.ticket.received_at)
     how = part.env.workflow.split
     draft.event(

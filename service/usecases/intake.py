@@ -137,8 +137,7 @@ def prepare(house: House, body: Mapping[str, Any], digest: bytes) -> Prepared:
     if route.lead is None and district is not None and district not in rules.district_units:
         unknown["district"] = district
     if route.lead is None:
-        why = f"not sure enough: {' or '.join(route.nearest)}" if route.nearest else "no rule found a lead"
-        warnings.append(warning("not_routed", "/matter", f"{why}; in the dispatcher's queue"))
+        warnings.append(not_routed(route))
     agent = body.get("agent")
     if agent and not agent["authorised"]:
         text = "without a paper that says so; replies go to the enterprise itself"
@@ -147,6 +146,12 @@ def prepare(house: House, body: Mapping[str, Any], digest: bytes) -> Prepared:
     if emergency and not body.get("handed_over"):
         warnings.append(warning("emergency_line", "/description", f"the text calls for {emergency}: hand over at once"))
     return Prepared(body, digest, route, tuple(warnings), keys, unknown, emergency)
+
+
+def not_routed(route: Route) -> dict[str, str]:
+    """Why a dispatcher reads it, with the units between which the catalogue could not decide."""
+    why = f"not sure enough: {' or '.join(route.nearest)}" if route.nearest else "no unit that leads was found"
+    return warning("not_routed", "/matter", f"{why}; in the dispatcher's queue")
 
 
 def _without_a_name(body: Mapping[str, Any], warnings: list[dict[str, str]]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from service.core import joining
 from service.core.draft import Env, RouteTo
 from service.core.errors import FieldError, Invalid, NotFound, Stale
 from service.core.model import Actor, Phase, Ticket
-from service.core.routing import Request
+from service.core.routing import CONFLICT, Request, Route
 from service.db import clocks as timers
 from service.db import saving, tickets
 from service.db.session import Tx
@@ -20,7 +20,7 @@ from service.db.tickets import Stored
 from service.db.vault import mask_contact
 from service.usecases.answers import Answer, Call, digest_of, once
 from service.usecases.house import House
-from service.usecases.intake import etag
+from service.usecases.intake import etag, not_routed
 from service.usecases.tickets import ABSENT
 
 
@@ -66,11 +66,11 @@ async def _split(house: House, tx: Tx, ref: str, form: Mapping[str, Any], if_mat
     numbers = await tickets.next_numbers(tx, len(asked))
     _check_codes(house, asked)
     parts = [_part(house, tx, whole, p, n) for p, n in zip(asked, numbers, strict=True)]
-    first, *others = joining.split(whole.ticket, form, parts, env)
+    first, *others = joining.split(whole.ticket, form, [part for part, _ in parts], env)
     [after] = await saving.save(tx, [first], house.new_id)
     made = len(whole.ticket.facts.get("parts", []))
-    for n, (decision, given) in enumerate(zip(others, asked, strict=True), made + 1):
-        row = _row(house, whole, decision.before, given, n)
+    for n, (decision, given, (_, warnings)) in enumerate(zip(others, asked, parts, strict=True), made + 1):
+        row = _row(house, whole, decision.before, given, n) | {"warnings": warnings}
         await saving.save(tx, [decision], house.new_id, intake=row)
     return Answer(200, to_json(house.show(after, whole.row, tx.now, tx.actor)), {"ETag": etag(after)})
 
@@ -93,8 +93,10 @@ async def _env(house: House, tx: Tx, stored: Stored) -> Env:
     return house.env(tx, await house.rules_of(tx, stored.ticket), stored.ticket.district)
 
 
-def _part(house: House, tx: Tx, whole: Stored, given: Mapping[str, Any], number: int) -> joining.Part:
-    """Where a part goes: to the department named, else where the rules send its text."""
+def _part(
+    house: House, tx: Tx, whole: Stored, given: Mapping[str, Any], number: int
+) -> tuple[joining.Part, list[dict[str, str]]]:
+    """Where a part goes: to the department named, else where the rules send its text; and a warning if that is nowhere."""
     rules, t = house.rules, whole.ticket
     enterprise = whole.row["content"].get("enterprise") or {}
     route = rules.router.route(
@@ -110,7 +112,11 @@ def _part(house: House, tx: Tx, whole: Stored, given: Mapping[str, Any], number:
         )
     )
     named = given.get("department")
-    target = RouteTo(named, (), "split") if named else RouteTo(route.lead, route.co_handlers, route.rule)
+    # whom the whole was kept from the part is kept from too, but for a unit that is named to handle it and not accused in it
+    recused = dict.fromkeys((*whole.ticket.recused, *(f"unit:{code}" for code in route.complained_of)))
+    if named and named not in route.complained_of:
+        recused.pop(f"unit:{named}", None)
+    target = RouteTo(named, (), "split") if named else _without(recused, route)
     routed = {"rule": route.rule, "version": rules.routing_version, "lead": route.lead}
     choice = rules.policies.choose(route.domain, t.urgency, target.lead)
     local_day = tx.now.astimezone(house.zone).strftime("%Y%m%d")
@@ -130,10 +136,24 @@ def _part(house: House, tx: Tx, whole: Stored, given: Mapping[str, Any], number:
         created_at=tx.now,
         updated_at=tx.now,
         version=0,
-        facts={"policy": choice.told()} if named else {"policy": choice.told(), "routing": routed},
+        facts={"policy": choice.told(), **({} if named else {"routing": routed}), **_no_reply(t)},
+        recused=tuple(recused),
         split_from=t.id,
     )
-    return joining.Part(ticket, target, house.env(tx, choice.flow, t.district))
+    warnings = [] if target.lead else [not_routed(route)]
+    return joining.Part(ticket, target, house.env(tx, choice.flow, t.district)), warnings
+
+
+def _no_reply(whole: Ticket) -> dict[str, bool]:
+    """Whoever wanted no reply is not to be contacted about the parts either."""
+    return {"no_reply": True} if whole.facts.get("no_reply") else {}
+
+
+def _without(recused: Collection[str], route: Route) -> RouteTo:
+    """Where the rules send it, unless that is a unit that must not see it: then a dispatcher reads it."""
+    if f"unit:{route.lead}" in recused:
+        return RouteTo(None, (), CONFLICT)
+    return RouteTo(route.lead, tuple(c for c in route.co_handlers if f"unit:{c}" not in recused), route.rule)
 
 
 def _check_codes(house: House, asked: Sequence[Mapping[str, Any]]) -> None:
@@ -165,7 +185,6 @@ def _row(house: House, whole: Stored, part: Ticket, given: Mapping[str, Any], n:
         "content": {**row["content"], "matter": part.matter},
         "contact": "\\x" + house.vault.seal(contact, f"contact/{part.id}").hex() if contact else None,
         "contact_masked": mask_contact(contact) if contact else None,
-        "warnings": [],
         "received_at": part.received_at,
         "created_at": part.created_at,
         "split_from": whole.ticket.id,

@@ -102,6 +102,17 @@ async def test_parts_split_off_are_tickets_of_their_own_with_the_wholes_anchor(c
     await sound(city)
 
 
+async def test_who_wanted_no_reply_is_not_contacted_about_the_parts_either(city: City) -> None:
+    whole = await city.ticket(reply_required=False)
+    parts = [{"title": "供水中断", "description": "厂区停水两天", "department": "water"}]
+    split = await city.act(whole["id"], "split", "dispatcher", reason="r", parts=parts)
+    part = await city.show(split["parts"][0]["id"])
+    assert part["reply_required"] is False
+    assert {c["name"] for c in part["clocks"]} == {c["name"] for c in whole["clocks"]}
+    assert "contact" not in {c["name"] for c in part["clocks"]}
+    await sound(city)
+
+
 async def test_merge_and_split_are_not_done_in_bulk(city: City) -> None:
     ids = [(await city.ticket())["id"] for _ in range(2)]
     answer = await city.post("/v1/queue/actions/merge", {"ids": ids, "form": {"into": ids[0], "reason": "r"}})

@@ -570,6 +570,27 @@ async def test_special_case_5_a_request_does_not_come_to_the_accused_by_being_me
     assert "recused" in refused["detail"], "what was merged keeps the accused out of where it went"
 
 
+async def test_special_case_5_a_part_split_off_does_not_come_to_the_accused(city: City) -> None:
+    accusing = {
+        "title": "投诉市税务局刁难",
+        "description": "税务局工作人员刁难，发票领不到",
+        "domain": "complaint_report",
+    }
+    t = (await city.ticket(**UNROUTED))["id"]
+    await city.post(f"/v1/tickets/{t}/recusals", {"department": "water", "reason": "被投诉单位"})
+    refused = await city.act(t, "split", "dispatcher", 409, reason="r", parts=[{**accusing, "department": "tax"}])
+    assert "recused" in refused["detail"]
+    parts = [accusing, {"title": "供水中断", "description": "厂区停水", "department": "water"},
+             {"title": "供水中断", "description": "自来水厂区停水两天", "matter": "water_supply"}]  # fmt: skip
+    made = (await city.act(t, "split", "dispatcher", reason="r", parts=parts))["parts"]
+    shown = [await city.show(part["id"]) for part in made]
+    assert [s["lead"] and s["lead"]["department"] for s in shown] == [None, "water", None]
+    assert [[w["code"] for w in s["warnings"]] for s in shown] == [["not_routed"], [], ["not_routed"]]
+    kept = [(await city.get(f"/v1/tickets/{p['id']}/recusals", "supervisor")).json()["recused"] for p in made]
+    assert kept == [["unit:water", "unit:tax"], [], ["unit:water"]]
+    assert (await city.get(f"/v1/tickets/{made[0]['id']}", "handler:tax")).status_code == 404
+
+
 async def test_special_case_5_the_database_itself_keeps_the_recused_out(city: City, app_login: str) -> None:
     t = (await city.ticket())["id"]
     await city.act(t, "add_co_handler", "dispatcher", department="water")
