@@ -34,6 +34,7 @@ _turn = asyncio.Lock()
             "model": Problem,
             "description": "A draft is wrong (`detail` begins with the path), or too many tickets.",
         },
+        503: {"model": Problem, "description": "A replaying process was ended from outside; try it again."},
     },
 )
 async def post_simulation(

@@ -12,6 +12,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from multiprocessing import get_context
@@ -27,6 +28,7 @@ from service.core.errors import DefinitionError, Invalid, NotFound
 from service.core.model import Actor
 from service.core.recorded import TIMERS
 from service.db import recorded as stored
+from service.db.session import Unavailable
 from service.usecases import views
 from service.usecases.house import House
 from service.usecases.replaying import Plan, Replayer, prepare, replay
@@ -71,7 +73,8 @@ async def simulate(
 ) -> dict[str, Any]:
     """The comparison, JSON-able. `most`: refuse more tickets than that; `workers`: processes, default one a core.
 
-    Raises Invalid (dates, department, too many), NotFound (no such workflow or version), DefinitionError (the draft).
+    Raises Invalid (dates, department, too many), NotFound (no such workflow or version), DefinitionError (the draft),
+    Unavailable (a replaying process was killed).
     """
     require(actor, "definitions:simulate")
     rules = house.rules
@@ -237,8 +240,11 @@ class _replayers:  # used as a context manager, like a function
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._pool is not None and kind is None:
             await asyncio.to_thread(self._pool.shutdown)
-        elif self._pool is not None:
+        elif self._pool is not None and kind is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
+            if issubclass(kind, BrokenProcessPool):
+                told = "A process that replays tickets was ended from outside (for want of memory?); try it again."
+                raise Unavailable(f"{told} / 推演进程被外部终止，请重试。") from None
 
     async def give(self, number: int, page: Sequence[Mapping[str, Any]]) -> None:
         loop = asyncio.get_running_loop()

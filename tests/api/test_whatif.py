@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from copy import deepcopy
+from multiprocessing import active_children
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
+from service.usecases import simulation
 from tests.conftest import City
 
 
@@ -37,6 +40,23 @@ async def test_a_supervisor_sees_what_a_shorter_limit_would_have_done(city: City
     drawn = await city.post(f"{path}?format=svg&lang=en", body, "supervisor")
     assert drawn.headers["content-type"].startswith("image/svg+xml")
     assert "Tickets late, by clock" in "".join(ElementTree.fromstring(drawn.text).itertext())  # noqa: S314
+
+
+async def test_a_replaying_process_that_is_killed_is_told_and_the_next_simulation_runs(
+    city: City, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(simulation, "SMALL", 0)  # a process of its own for one ticket
+    await city.ticket()
+    path, body = "/v1/workflows/business_development/simulate", {"workflow": draft(city, resolve={"budget": 2})}
+    asked = asyncio.create_task(city.post(path, body, "supervisor"))
+    while not (children := active_children()) and not asked.done():  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    children[0].kill()
+    answer = await asked
+    assert answer.status_code == 503 and "try it again" in answer.json()["detail"]
+    assert int(answer.headers["retry-after"]) >= 1
+    again = await city.post(path, body, "supervisor")
+    assert again.status_code == 200, again.text
 
 
 @pytest.mark.parametrize(
