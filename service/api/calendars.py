@@ -51,6 +51,7 @@ async def post_calendar(request: Request, house: HouseDep, actor: ActorDep) -> R
     """Publish a version (see workflows/calendars/README.md for the data); open clocks are re-projected in the background."""
     require(actor, "definitions:write")
     body = await deps.read(request, NewCalendar)
+    deps.check_plain({"calendar": body.calendar})
     call = deps.call_of(request, "POST /v1/calendars", body.model_dump())
     wanted = calendars.Proposed(body.calendar, body.reason, body.preview, body.dry_run)
     return deps.respond(await calendars.publish(house, actor, wanted, call))

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from json import loads
+from math import isfinite
 from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -124,6 +125,8 @@ def check_plain(value: Any) -> None:
             raise Invalid.field(pointer, "expected text without NUL characters")
         if isinstance(item, int) and not isinstance(item, bool) and abs(item) > 2**53:
             raise Invalid.field(pointer, "expected a number of at most 2^53")
+        if isinstance(item, float) and not isfinite(item):
+            raise Invalid.field(pointer, "expected a finite number")
         if isinstance(item, dict):
             for key, inner in item.items():
                 if "\x00" in key:

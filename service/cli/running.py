@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 import uvicorn
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from service import bootstrap, telemetry
@@ -64,7 +65,7 @@ def demo(
         try:
             show.run(running.url, tokens, lambda who: issued(settings, who), bodies, weeks, clients, seed)
         except show.DemoFailed as error:
-            err.print(f"[red]The demo stopped:[/] {error}")
+            err.print(f"[red]The demo stopped:[/] {escape(str(error))}")
             raise typer.Exit(1) from None
         report = checked(running.settings)
         show_verdict(report)

@@ -12,14 +12,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from service.cli.house import in_house
-from service.cli.surroundings import err, fail, needs_database
+from service.cli.surroundings import err, fail, needs_database, written
 from service.core.charts import picture
 from service.core.diagrams import Language
 from service.core.errors import Invalid, JiebanError
 from service.core.model import Actor, Role
 from service.core.sources import read_draft, read_draft_calendar
-from service.core.yaml_files import read_yaml
-from service.usecases import simulation
+from service.usecases import folders, simulation
 from service.usecases.diagrams import clock_titles
 from service.usecases.house import House
 
@@ -60,7 +59,7 @@ def workflows_simulate(
         wanted = simulation.Wanted(
             key, read_draft(draft, settings.workflows_dir) if draft else None, version,
             read_draft_calendar(calendar, settings.workflows_dir) if calendar else None,
-            read_yaml(routing) if routing else None, from_, to, department, check_all,
+            folders.read_draft_routing(routing) if routing else None, from_, to, department, check_all,
         )  # fmt: skip
         found, titles = in_house(lambda house: _simulated(house, wanted, lang), settings)
     except Invalid as error:
@@ -68,7 +67,7 @@ def workflows_simulate(
     except (JiebanError, OSError) as error:
         fail(str(error))
     if svg is not None:
-        svg.write_text(picture(found, titles, lang).svg(), encoding="utf-8")
+        written(svg, picture(found, titles, lang).svg())
     if as_json:
         print(json.dumps(found, ensure_ascii=False, indent=2))
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import NoReturn
 
 import typer
@@ -36,6 +37,14 @@ def needs_database() -> Settings:
     except (OSError, ValueError):
         fail(f"Nothing runs on {settings.data_dir}: start `python3 -m service up`, or set JIEBAN_DATABASE_URL.")
     return settings.model_copy(update=running)
+
+
+def written(file: Path, text: str) -> None:
+    """A file for `--out` or `--svg`; one line where it cannot be written."""
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        fail(f"{file} cannot be written: {error.strerror}")
 
 
 def fail(message: str) -> NoReturn:

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from service.cli.surroundings import fail, read_settings
+from service.cli.surroundings import fail, read_settings, written
 from service.core import diagrams
 from service.core.diagrams import Language
 from service.core.errors import DefinitionError
@@ -101,7 +101,7 @@ def workflows_draw(
     if out is None:
         print(told, end="")
     else:
-        out.write_text(told, encoding="utf-8")
+        written(out, told)
 
 
 @app.command("schema")

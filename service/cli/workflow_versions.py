@@ -48,7 +48,8 @@ def workflows_show(
     import yaml
 
     shown = json.loads(in_house(lambda house: versions.shown(house, me(""), key, version)).body)
-    err.print(f"{key} version {shown['version']}, {shown['status']}, by {shown['author']}: {shown['reason']}")
+    told = f"{key} version {shown['version']}, {shown['status']}, by {shown['author']}: {shown['reason']}"
+    err.print(told, markup=False)
     print(yaml.safe_dump(shown["workflow"], allow_unicode=True, sort_keys=False, width=120), end="")
 
 

@@ -67,6 +67,9 @@ def overlay(base: Mapping[str, Any] | None, own: Mapping[str, Any]) -> dict[str,
         raise CalendarError(f"extends: expected the key of a calendar that stands by itself, got {name!r}")
     merged = {**{k: v for k, v in base.items() if k not in {"districts", "own"}}, **own}
     for part in ("overrides", "week"):
+        for side in (base, own):
+            if side.get(part) and not isinstance(side[part], Mapping):
+                raise CalendarError(f"{part}: expected a mapping, got {side[part]!r}")
         if base.get(part) or own.get(part):
             merged[part] = {**(base.get(part) or {}), **(own.get(part) or {})}
     return {**merged, "own": dict(own)}

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Literal
 
 from pydantic import Field, NonNegativeInt
 
@@ -25,9 +25,6 @@ LEVELS = 5
 """How deep the tree of matters may be: the provincial catalogue has five levels."""
 DOMAINS = ("consultation", "project_landing", "business_development", "government_service", "complaint_report")
 Domain = Literal["consultation", "project_landing", "business_development", "government_service", "complaint_report"]
-
-Word = Annotated[str, Field(min_length=1)]
-"""What is looked for in a text; nothing would be found everywhere."""
 
 
 class TitleDoc(Part):
@@ -50,8 +47,8 @@ class RuleDoc(Part):
     key: str
     title: TitleDoc
     when: WhenDoc = WhenDoc()
-    words: dict[Word, int] = {}
-    not_words: list[Word] = []
+    words: dict[str, int] = {}
+    not_words: list[str] = []
     min_score: int = Field(3, ge=1)
     decides: int | None = Field(None, ge=1)
     lead: str
@@ -61,7 +58,7 @@ class RuleDoc(Part):
 
 class DomainDoc(Part):
     domain: Domain
-    words: dict[Word, int]
+    words: dict[str, int]
 
 
 class VocabularyDoc(Part):
@@ -76,7 +73,7 @@ class HeardDoc(Part):
     """What labelled texts said of the vocabulary: `log` as for rules, and what those of its words are worth that were met."""
 
     log: NonNegativeInt
-    words: dict[Word, dict[str, NonNegativeInt]] = {}
+    words: dict[str, dict[str, NonNegativeInt]] = {}
 
 
 class WeightsDoc(Part):
@@ -94,7 +91,7 @@ class WeightsDoc(Part):
     least: int = Field(0, ge=0)
     typical: int = Field(30, ge=1)
     start: dict[str, int]
-    words: dict[Word, dict[str, int]]
+    words: dict[str, dict[str, int]]
     rules: dict[str, dict[str, int]] = {}
 
 
@@ -114,9 +111,9 @@ class ConflictDoc(Part):
     a word of `asked` stands before it (it is asked to help) or one of `places` follows (something near it, or of its people).
     """
 
-    words: list[Word] = []
-    asked: list[Word] = []
-    places: list[Word] = []
+    words: list[str] = []
+    asked: list[str] = []
+    places: list[str] = []
 
 
 class EmergencyDoc(Part):
@@ -124,8 +121,8 @@ class EmergencyDoc(Part):
 
     line: Literal["110", "119", "120", "122"]
     title: TitleDoc
-    words: list[Word] = Field(min_length=1)
-    not_words: list[Word] = []
+    words: list[str] = Field(min_length=1)
+    not_words: list[str] = []
 
 
 class IncidentDoc(Part):
@@ -162,22 +159,45 @@ def parse_routing(plain: Any) -> RoutingDoc:
     return doc
 
 
-def with_rulings(file: Mapping[str, Any], published: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The catalogue of a file with the rules from rulings that were published since, unless it has or withdraws them."""
+def with_rulings(
+    file: Mapping[str, Any],
+    published: Mapping[str, Any] | None,
+    departments: Collection[str],
+    matters: Collection[str],
+) -> tuple[dict[str, Any], list[str]]:
+    """The catalogue of a file with the rules from rulings that were published since, unless it has or withdraws them.
+
+    A ruling that names a unit or a matter that is listed no more is left out; the keys of those come second.
+    """
     done = {rule["key"] for rule in file["rules"]} | set(file.get("withdrawn", ()))
-    kept = [r for r in (published or {"rules": ()})["rules"] if r["key"].startswith(RULING) and r["key"] not in done]
-    return {**file, "rules": [*kept, *file["rules"]]}
+    ruled = [r for r in (published or {"rules": ()})["rules"] if r["key"].startswith(RULING) and r["key"] not in done]
+    kept = [r for r in ruled if not any(True for _ in _unknown(RuleDoc.model_validate(r), departments, matters))]
+    return {**file, "rules": [*kept, *file["rules"]]}, [r["key"] for r in ruled if r not in kept]
 
 
-def check_codes(doc: RoutingDoc, departments: Sequence[str], matters: Sequence[str]) -> None:
-    """Every department and matter that a rule names must exist."""
+def _unknown(rule: RuleDoc, departments: Collection[str], matters: Collection[str]) -> Iterator[DefinitionError]:
+    """Units and matters that a rule names and that do not exist, with the path inside of the rule."""
+    named: list[tuple[str, tuple[str | int, ...]]] = [(rule.lead, ("lead",))]
+    named += [(code, ("co_handlers", n)) for n, code in enumerate(rule.co_handlers)]
+    for code, path in named:
+        if code not in NO_UNIT and code not in departments:
+            yield DefinitionError(f"there is no department {code!r}", path)
+    named = [(code, ("when", "matters", n)) for n, code in enumerate(rule.when.matters)]
+    named += [(rule.matter, ("matter",))] if rule.matter else []
+    for code, path in named:
+        if code not in matters:
+            yield DefinitionError(f"there is no matter {code!r}", path)
+
+
+def check_catalogue(doc: RoutingDoc, departments: Collection[str], matters: Collection[str]) -> None:
+    """What must hold before it is published: the units, matters and rules that it names exist, and no word is blank."""
     for n, rule in enumerate(doc.rules):
-        for code in (rule.lead, *rule.co_handlers):
-            if code not in NO_UNIT and code not in departments:
-                raise DefinitionError(f"there is no department {code!r}", ("rules", n, "lead"))
-        for matter in (*rule.when.matters, *([rule.matter] if rule.matter else [])):
-            if matter not in matters:
-                raise DefinitionError(f"there is no matter {matter!r}", ("rules", n, "when", "matters"))
+        for error in _unknown(rule, departments, matters):
+            raise DefinitionError(error.detail, ("rules", n, *error.path))
+    for path, words in _looked_for(doc):
+        for word in words:
+            if not word.strip():
+                raise DefinitionError(f"a word that is blank is in every text: {word!r}", path)
     for unit in doc.vocabulary:
         if unit not in NO_UNIT and unit not in departments:
             raise DefinitionError(f"there is no department {unit!r}", ("vocabulary", unit))
@@ -190,8 +210,9 @@ def check_codes(doc: RoutingDoc, departments: Sequence[str], matters: Sequence[s
                 raise DefinitionError(f"there is no department {unit!r}", path)
     keys = {rule.key for rule in doc.rules}
     signs = {*SIGNS, *(f"{DOMAIN_SIGN}{domain}" for domain in DOMAINS)}
-    for key in {*doc.learned.leads.rules, *doc.learned.domains.rules} - keys - signs:
-        raise DefinitionError(f"there is no rule {key!r}", ("learned",))
+    for part, weights in (("leads", doc.learned.leads), ("domains", doc.learned.domains)):
+        for key in weights.rules.keys() - keys - signs:
+            raise DefinitionError(f"there is no rule {key!r}", ("learned", part, "rules", key))
     for part, weights, choices in (
         ("leads", doc.learned.leads, {*departments, *NO_UNIT}),
         ("domains", doc.learned.domains, set(DOMAINS)),
@@ -203,3 +224,20 @@ def check_codes(doc: RoutingDoc, departments: Sequence[str], matters: Sequence[s
             for word, points in getattr(weights, table).items():
                 if strange := [c for c in points if c not in weights.start]:
                     raise DefinitionError(f"{strange[0]!r} has no start", ("learned", part, table, word, strange[0]))
+
+
+def _looked_for(doc: RoutingDoc) -> Iterator[tuple[tuple[str | int, ...], Collection[str]]]:
+    """Everything that is looked for in texts, with its path."""
+    for n, one in enumerate(doc.domains):
+        yield ("domains", n, "words"), one.words
+    for n, rule in enumerate(doc.rules):
+        yield ("rules", n, "words"), rule.words
+        yield ("rules", n, "not_words"), rule.not_words
+    for n, emergency in enumerate(doc.emergencies):
+        yield ("emergencies", n, "words"), emergency.words
+        yield ("emergencies", n, "not_words"), emergency.not_words
+    for part in ("words", "asked", "places"):
+        yield ("conflict", part), getattr(doc.conflict, part)
+    if doc.learned is not None:
+        yield ("learned", "leads", "words"), doc.learned.leads.words
+        yield ("learned", "domains", "words"), doc.learned.domains.words

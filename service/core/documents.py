@@ -11,6 +11,8 @@ from service.core.errors import DefinitionError
 
 NAME = r"^[a-z][a-z0-9_]{0,39}$"
 Name = Annotated[str, Field(pattern=NAME)]
+Code = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+"""What others call a unit or a matter; the same of units in tokens."""
 
 
 class Part(BaseModel):
@@ -36,17 +38,18 @@ def parsed(model: type[Model], plain: Any) -> Model:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         told = "expected a mapping of keys" if first["type"] == "model_type" else first["msg"]
-        raise DefinitionError(told, _path_in(plain, first["loc"])) from None
+        path = _path_in(plain, first["loc"], first["type"] == "missing")
+        raise DefinitionError(told.removeprefix("Value error, "), path) from None
 
 
-def _path_in(plain: Any, where: Sequence[str | int]) -> tuple[str | int, ...]:
-    """A union's error path carries the name of the alternative tried, which is no key of the file: left out."""
+def _path_in(plain: Any, where: Sequence[str | int], missing: bool) -> tuple[str | int, ...]:
+    """The steps that the data has, and a last one that is missing: those that only name an alternative tried are left out."""
     path: list[str | int] = []
-    for key in where:
-        if isinstance(plain, Mapping) and not (isinstance(key, str) and ("[" in key or key.startswith("literal"))):
+    for n, key in enumerate(where):
+        here = key in plain if isinstance(plain, Mapping) else isinstance(plain, list) and isinstance(key, int)
+        if here:
             path.append(key)
-            plain = plain.get(key)
-        elif isinstance(plain, list) and isinstance(key, int):
+            plain = plain[key] if isinstance(plain, Mapping) or (isinstance(key, int) and key < len(plain)) else None
+        elif missing and n == len(where) - 1:
             path.append(key)
-            plain = plain[key] if key < len(plain) else None
     return tuple(path)

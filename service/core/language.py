@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from service.core.calendar import Measure
-from service.core.documents import Name, Part, TextDoc
+from service.core.documents import Code, Name, Part, TextDoc
 from service.core.model import Phase, Role
 
 Effect = dict[Name, Any] | Name
@@ -161,7 +161,7 @@ class WorkflowDoc(Part):
     split: Literal["inherit", "restart"] = "inherit"
     domains: list[Name] = []
     urgency: list[Name] = []
-    departments: list[Name] = []
+    departments: list[Code] = []
     open: OpenDoc
     stages: dict[Name, StageDoc]
     clocks: dict[Name, ClockDoc]

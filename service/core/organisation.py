@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
 from service.core.catalogue import LEVELS, NO_UNIT, Domain
-from service.core.documents import Name, Part, TextDoc, parsed
+from service.core.documents import Code, Part, TextDoc, parsed
 from service.core.errors import DefinitionError
 from service.core.parties import tells_apart
 
@@ -37,13 +37,13 @@ class ContactDoc(Part):
 class UnitDoc(Part):
     """A unit that a ticket can be sent to. `note`: what is to be confirmed before it is used in earnest."""
 
-    code: Name
+    code: Code
     title: TextDoc
-    kind: Name
-    source: Name
+    kind: Code
+    source: Annotated[str, Field(min_length=1, max_length=200)]
     note: str | None = None
     district: AreaCode | None = None
-    complaints_to: Name | None = None
+    complaints_to: Code | None = None
     contact: ContactDoc | None = None
     aliases: list[OfficeName] = Field([])
     offices: list[OfficeName] = Field([])
@@ -53,17 +53,18 @@ class DepartmentsDoc(Part):
     """`district_units`: area code -> the unit that "@district" means there."""
 
     departments: list[UnitDoc] = Field(min_length=1)
-    district_units: dict[AreaCode, Name]
+    district_units: dict[AreaCode, Code]
 
 
 class MatterDoc(Part):
     """A node of the tree. `lead`: the unit that usually leads, "@district" or "@dispatcher"."""
 
-    code: Name
-    parent: Name | None = None
+    code: Code
+    parent: Code | None = None
     title: TextDoc
-    lead: Name | Literal["@district", "@dispatcher"]
+    lead: str
     domain: Domain | None = None
+    note: str | None = None
 
 
 class MattersDoc(Part):
@@ -94,7 +95,8 @@ def parse_matters(plain: Any, departments: Collection[str]) -> MattersDoc:
     _once("matters", "matter", [matter.code for matter in doc.matters])
     for n, matter in enumerate(doc.matters):
         if matter.lead not in {*NO_UNIT, *departments}:
-            raise DefinitionError(f"there is no department {matter.lead!r}", ("matters", n, "lead"))
+            told = f"there is no department {matter.lead!r}; besides those there are: {', '.join(sorted(NO_UNIT))}"
+            raise DefinitionError(told, ("matters", n, "lead"))
         if matter.parent is not None and matter.parent not in parents:
             raise DefinitionError(f"there is no matter {matter.parent!r}", ("matters", n, "parent"))
     for n, matter in enumerate(doc.matters):

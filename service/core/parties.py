@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
@@ -17,7 +18,12 @@ CLAUSE_ENDS = re.compile(r"[\s,.;:!?。、]+")
 
 def tells_apart(name: str) -> bool:
     """Whether a unit can be found in texts by a name: one character, or 市 alone, stands in too many."""
-    return len(name.strip().removeprefix("市")) >= 2
+    return len(_bare("".join(unicodedata.normalize("NFKC", name).split()))) >= 2
+
+
+def _bare(name: str) -> str:
+    """A name without what only says that it is the city's."""
+    return name.removeprefix("市").strip()
 
 
 class Parties:
@@ -46,7 +52,7 @@ class Parties:
         for unit, called in names.items():
             for name in called:
                 if tells_apart(name):
-                    by_name[self._fold(name).removeprefix("市")].add(unit)
+                    by_name[_bare(self._fold(name))].add(unit)
         return by_name
 
     def named(self, text: str) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,31 @@ class Source:
         return _placed(error, self.files[:1] if own else self.files)
 
 
+def _deepest(files: tuple[Path, ...], path: tuple[str | int, ...]) -> Path:
+    return max(files, key=lambda f: depth_of(f, path))  # of equals the nearest
+
+
 def _placed(error: DefinitionError, files: tuple[Path, ...]) -> DefinitionError:
-    file = max(files, key=lambda f: depth_of(f, error.path))  # of equals the nearest
+    file = _deepest(files, error.path)
     return DefinitionError(error.detail, error.path, file.name, line_of(file, error.path), error.steps)
+
+
+def _made_here(error: DefinitionError, files: tuple[Path, ...]) -> DefinitionError:
+    """A fault that the first of `files` makes of what the others say, which hold without it."""
+    own, met = files[0], _deepest(files, error.path)
+    where = "" if met == own else f" (with what {met.name}:{line_of(met, error.path)} says)"
+    said = error.path
+    if not depth_of(own, said):
+        # what it takes away or renames is named by the fault, whose path it does not have
+        said = next((p for p in _places(read_yaml(own)) if f"{p[-1]!r}" in error.detail), said)
+    return DefinitionError(f"{error.detail}{where}", error.path, own.name, line_of(own, said), error.steps)
+
+
+def _places(plain: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every key of a mapping and of the mappings in it, with those that lead there."""
+    for key, value in plain.items() if isinstance(plain, dict) else ():
+        yield (*path, key)
+        yield from _places(value, (*path, key))
 
 
 Keyed = dict[str, tuple[Path, dict[str, Any]]]
@@ -49,9 +72,8 @@ def _keyed(paths: list[Path], what: str) -> Keyed:
         data = read_mapping(path)
         key = data.get("key")
         if not isinstance(key, str):
-            raise DefinitionError(
-                f"a {what} file is a mapping with a `key`", ("key",), path.name, line_of(path, ["key"])
-            )
+            told = f"a {what} file has a `key` that is a text; got {key!r}"
+            raise DefinitionError(told, ("key",), path.name, line_of(path, ["key"]))
         if key in files:
             raise DefinitionError(f"the key {key!r} is used twice", ("key",), path.name, line_of(path, ["key"]))
         files[key] = (path, data)
@@ -73,31 +95,45 @@ def read_workflows(folder: Path) -> dict[str, Source]:
     """All workflow files under `folder`/city and `folder`/departments, with `extends` resolved, by key."""
     files = _keyed(_workflow_files(folder), "workflow")
     calendars = _keyed(_calendar_files(folder), "calendar")
+    resolved = {key: _resolve(key, files, ()) for key in files}
+    chains = {key: tuple(files[k][0] for k in _lineage(key, files)) for key in files}
     merged = {}
-    for key, (path, data) in files.items():
-        plain = _resolve(key, files, ())
-        chain, parent = [path], data.get("extends")
-        while parent is not None:
-            chain.append(files[parent][0])
-            parent = files[parent][1].get("extends")
+    for key in sorted(files, key=lambda k: len(chains[k])):  # what others extend first: its faults are its own
+        plain = resolved[key]
         try:
             flow = compile_workflow(plain)
             if flow.calendar not in calendars:
                 told = f"there is no calendar {flow.calendar!r}; there are: {', '.join(sorted(calendars))}"
                 raise DefinitionError(told, ("calendar",))
         except DefinitionError as error:
-            raise _placed(error, tuple(chain)) from None
-        merged[key] = Source(key, data.get("extends"), bool(plain.get("abstract")), tuple(chain), plain, flow)
-    return merged
+            raise _made_here(error, chains[key]) from None
+        parent = files[key][1].get("extends")
+        merged[key] = Source(key, parent, bool(plain.get("abstract")), chains[key], plain, flow)
+    return {key: merged[key] for key in files}
+
+
+def _lineage(key: str, files: Keyed) -> list[str]:
+    """The workflow and those that it extends, nearest first; `extends` goes round in no circle."""
+    parent = files[key][1].get("extends")
+    return [key] if parent is None else [key, *_lineage(parent, files)]
 
 
 def read_draft(path: Path, folder: Path) -> dict[str, Any]:
     """One workflow file as whole plain data, with what it extends among the files of `folder` merged in."""
     draft = _keyed([path], "workflow")
     [key] = draft
-    # a file of the folder that cannot be read is no fault of the draft, unless the draft extends it
-    others = {k["key"]: (p, k) for p in _workflow_files(folder) if isinstance(k := read_yaml(p), dict) and "key" in k}
-    return _resolve(key, {**others, **draft}, ())
+    files: Keyed = {}
+    for other in _workflow_files(folder):
+        # a file of the folder that cannot be read is no fault of the draft, unless the draft extends it
+        with suppress(DefinitionError):
+            files |= _keyed([other], "workflow")
+    files |= draft
+    plain = _resolve(key, files, ())
+    try:
+        compile_workflow(plain)
+    except DefinitionError as error:
+        raise _placed(error, tuple(files[k][0] for k in _lineage(key, files))) from None
+    return plain
 
 
 def extended(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,7 +191,13 @@ def read_calendars(folder: Path) -> dict[str, dict[str, Any]]:
 
 def read_draft_calendar(path: Path, folder: Path) -> dict[str, Any]:
     """One calendar file as plain data; its `holidays` are looked for beside it, then among those of `folder`."""
-    return _with_years(path, read_mapping(path), (path.parent, folder / "calendars"))[1]
+    holidays, data = _with_years(path, read_mapping(path), (path.parent, folder / "calendars"))
+    try:
+        if data.get("extends") is None:  # what it extends is not a file's but what is published
+            Calendar.compile(data)
+    except CalendarError as error:
+        raise _of_calendar(error, [path, *holidays]) from None
+    return data
 
 
 def _with_years(path: Path, data: dict[str, Any], folders: tuple[Path, ...]) -> tuple[list[Path], dict[str, Any]]:
@@ -164,10 +206,23 @@ def _with_years(path: Path, data: dict[str, Any], folders: tuple[Path, ...]) -> 
     plain = {k: v for k, v in data.items() if k != "holidays"}
     if name is None:
         return [], plain
-    file = next((f for folder in folders if (f := folder / str(name)).is_file()), None)
+    at = line_of(path, ["holidays"])
+    if "years" in plain:
+        raise DefinitionError(
+            "`years` stand in the file of `holidays`: leave one of them out", ("years",), path.name, at
+        )
+    try:
+        file = next((f for folder in folders if (f := folder / str(name)).is_file()), None)
+    except OSError:  # a name longer than any
+        file = None
     if file is None:
-        raise DefinitionError(f"there is no file {name}", ("holidays",), path.name, line_of(path, ["holidays"]))
-    return [file], {**plain, "years": read_mapping(file).get("years", {})}
+        raise DefinitionError(f"there is no file {str(name)[:200]}", ("holidays",), path.name, at)
+    years = read_mapping(file)
+    if set(years) != {"years"} or not isinstance(years["years"], dict):
+        wrong = next((key for key in years if key != "years"), "years")
+        told = f"expected `years`, a mapping of years, and no other key; got {', '.join(years) or 'nothing'}"
+        raise DefinitionError(told, (wrong,), file.name, line_of(file, [wrong]))
+    return [file], {**plain, **years}
 
 
 def _of_calendar(error: CalendarError, files: list[Path]) -> DefinitionError:

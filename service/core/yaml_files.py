@@ -8,6 +8,7 @@ refused: a short file could otherwise unfold to gigabytes, or a key silently win
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -37,6 +38,9 @@ _CONSTANTS |= {"true": True, "True": True, "TRUE": True, "false": False, "False"
 _INTEGER = re.compile(r"[-+]?[0-9]+")
 _OTHER_INTEGER = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+"""What neither PostgreSQL nor JSON keeps."""
 
 Place = tuple[int, dict[str | int, Any]]
 """A line (from 1) and the places of what lies below it."""
@@ -151,7 +155,7 @@ class _Reader:
                 break
             if not isinstance(key, ScalarEvent) or key.anchor is not None or key.tag is not None:
                 raise self._wrong("a key is plain text, without anchor, alias or tag", key)
-            name = key.value
+            name = self._text(key)
             if name in pairs:
                 raise self._wrong(f"the key {name!r} stands twice", key)
             pairs[name], (_, below) = self._node(next(self.events), depth - 1)
@@ -159,7 +163,7 @@ class _Reader:
         return pairs, (line, places)
 
     def _scalar(self, event: ScalarEvent) -> Any:
-        text: str = event.value
+        text = self._text(event)
         if not event.implicit[0]:  # quoted, or a block of text
             return text
         if text in _CONSTANTS:
@@ -170,7 +174,17 @@ class _Reader:
             return int(text)
         if _OTHER_INTEGER.fullmatch(text):
             return int(text, 0)
-        return float(text) if _FLOAT.fullmatch(text) else text
+        if not _FLOAT.fullmatch(text):
+            return text
+        if math.isinf(number := float(text)):
+            raise self._wrong("a number that is larger than any that can be kept", event)
+        return number
+
+    def _text(self, event: ScalarEvent) -> str:
+        text: str = event.value
+        if _UNSTORABLE.search(text):
+            raise self._wrong("a text holds no NUL and no half of a surrogate pair", event)
+        return text
 
     def _wrong(self, detail: str, event: Event) -> DefinitionError:
         return DefinitionError(detail, (), self.name, _line(event))

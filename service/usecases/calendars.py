@@ -207,6 +207,7 @@ async def publish(house: House, actor: Actor, wanted: Proposed, call: Call) -> A
         version = await published.next_version(tx, "calendar", body["key"])
         if not wanted.dry_run and await published.is_newest(tx, "calendar", body["key"], body):
             return Answer(200, to_json({"key": body["key"], "version": version - 1, "changed": False}))
+        overlays = _overlays(house, body)
         told = await _preview(house, tx, body, version)
         if wanted.dry_run:
             return Answer(200, to_json(told))
@@ -214,7 +215,7 @@ async def publish(house: House, actor: Actor, wanted: Proposed, call: Call) -> A
             moved = f"{told['moved']} of {told['clocks']} open clocks would be due at another time."
             raise PreviewRequired(moved, **told)
         await publish_version(tx, body, actor.subject, wanted.reason)
-        for other in _overlays(house, body):
+        for other in overlays:
             await publish_version(tx, other, actor.subject, f"{body['key']} has a new version: {wanted.reason}")
         what = {"key": body["key"], "version": version}
         await audit.write(tx, house.new_id(), "calendar.published", None, what)
@@ -246,6 +247,8 @@ async def publish_version(tx: Tx, body: Mapping[str, Any], by: str, reason: str)
 
 def _whole(house: House, data: Mapping[str, Any]) -> dict[str, Any]:
     base = data.get("extends")
+    if base is not None and base == data.get("key"):
+        raise Invalid.field("/calendar/extends", "expected the key of another calendar")
     try:
         if base is None:
             body = dict(data)
@@ -266,9 +269,17 @@ def _invalid(error: CalendarError) -> Invalid:
 
 
 def _overlays(house: House, base: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """District calendars of this one, laid over its new version."""
+    """District calendars of this one, laid over its new version; raises Invalid if one of them would not hold any more."""
     bodies = [body for (kind, _), (_, body) in house.rules.bodies.items() if kind == "calendar"]
-    return [overlay(base, b["own"]) for b in bodies if b.get("extends") == base["key"] and "own" in b]
+    found = []
+    for own in [b["own"] for b in bodies if b.get("extends") == base["key"] and "own" in b]:
+        try:
+            found.append(overlay(base, own))
+            Calendar.compile(found[-1])
+        except CalendarError as error:
+            told = f"expected data over which {own['key']} can be laid: {error}"
+            raise Invalid.field("/calendar", told) from None
+    return found
 
 
 def _scope(calendar: Calendar) -> Scope:

@@ -11,7 +11,7 @@ from pathlib import Path
 from time import process_time
 from typing import Any
 
-from service.core.catalogue import check_codes, parse_routing
+from service.core.catalogue import check_catalogue, parse_routing
 from service.core.checking import Fault, Proof, check
 from service.core.definitions import branches_of
 from service.core.desk import parse_desk
@@ -106,12 +106,20 @@ def _read_routing(folder: Path, departments: Sequence[str], matters: Sequence[st
             raise _at(path, f"{file.name} says this too: keep one of them", (part,))
         plain[part] = read_mapping(file)
     try:
-        check_codes(parse_routing(plain), departments, matters)
+        check_catalogue(parse_routing(plain), departments, matters)
     except DefinitionError as error:
         part = str(error.path[0]) if error.path else ""
         if part in parts:
             raise _at(parts[part], error.detail, error.path[1:]) from None
         raise _at(path, error.detail, error.path) from None
+    return plain
+
+
+def read_draft_routing(path: Path) -> dict[str, Any]:
+    """A draft of the hand-written rules, as plain data."""
+    plain = read_mapping(path)
+    with _in(path):
+        parse_routing(plain)
     return plain
 
 

@@ -15,6 +15,7 @@ from service.core.sources import Source, extended
 from service.core.tightening import loosened
 from service.core.yaml_files import line_in, read_text
 from service.db import definitions as stored
+from service.db import units
 from service.usecases.calendars import publish_version
 from service.usecases.folders import Checked, Folder, no_department
 from service.usecases.house import House
@@ -64,13 +65,17 @@ def check_plain(house: House, given: str | Mapping[str, Any]) -> Checked:
 
 
 async def publish_folder(house: House, folder: Folder, by: str, reason: str) -> list[str]:
-    """Publish what changed in the folder since `by` published it, in one transaction; gives `kind key version` of each.
+    """Publish what changed in the folder since `by` published it, in one transaction; gives `kind key version` of each,
+    and what was left out of it.
 
     A file that did not change publishes nothing, whatever somebody else published or retired since: a restart takes
     nothing back. A file that vanished retires nothing: that is an act of its own, which says who and why.
     """
     published = []
+    known = {unit["code"] for unit in folder.departments["departments"]}
+    matters = {matter["code"] for matter in folder.matters["matters"]}
     async with house.db.transaction(SYSTEM) as tx:
+        succeeded = [change["code"] for change in await units.changes(tx) if change["successor"] is not None]
         entries: list[tuple[str, str, Mapping[str, Any]]]
         entries = [("calendar", k, v) for k, v in folder.calendars.items()]
         entries += [("workflow", k, v) for k, v in folder.workflows.items()]
@@ -79,8 +84,10 @@ async def publish_folder(house: House, folder: Folder, by: str, reason: str) -> 
         entries += [("desk", "city", folder.desk)] if folder.desk else []
         entries += [("departments", "city", folder.departments), ("docket", "city", folder.docket)]
         for kind, key, given in entries:
-            # of the catalogue others publish rulings only, and those are kept
-            body = with_rulings(given, await stored.newest_body(tx, kind, key)) if kind == "routing" else given
+            body, left_out = given, list[str]()
+            if kind == "routing":  # of it others publish rulings only, and those are kept
+                before = await stored.newest_body(tx, kind, key)
+                body, left_out = with_rulings(given, before, known | set(succeeded), matters)
             if kind != "routing" and await stored.latest_by(tx, kind, key, by, body):
                 continue
             version = (
@@ -90,6 +97,7 @@ async def publish_folder(house: House, folder: Folder, by: str, reason: str) -> 
             )
             if version is not None:
                 published.append(f"{kind} {key} {version}")
+                published += [f"  without {rule}: it names a unit or matter that is no more" for rule in left_out]
         rows = [{"district": None, **d} for d in folder.departments["departments"]]
         await stored.store_departments(tx, rows)
     await house.refresh()

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic_core import to_json
 
 from service.core.access import require
-from service.core.catalogue import RULING, check_codes, parse_routing
+from service.core.catalogue import RULING, check_catalogue, parse_routing
 from service.core.errors import Conflict, DefinitionError, Forbidden, Invalid, NotFound
 from service.core.model import Actor
 from service.core.routing import Request, Router
@@ -197,7 +197,7 @@ def _added(house: House, body: Mapping[str, Any], proposal: Mapping[str, Any]) -
     others = [r for r in body["rules"] if r["key"] != rule["key"]]
     changed = {**body, "rules": [rule, *others]}
     try:
-        check_codes(parse_routing(changed), [*house.rules.department_codes], [*house.rules.matter_codes])
+        check_catalogue(parse_routing(changed), [*house.rules.department_codes], [*house.rules.matter_codes])
     except DefinitionError as error:
         raise Conflict(f"The catalogue refuses the rule: {error.detail}") from None
     return changed

@@ -21,7 +21,7 @@ from typing import Any
 from service.core.access import require
 from service.core.calendar import Calendar, CalendarError
 from service.core.calendar_data import overlay
-from service.core.catalogue import check_codes, parse_routing
+from service.core.catalogue import check_catalogue, parse_routing
 from service.core.comparing import Tally
 from service.core.definitions import compile_workflow
 from service.core.errors import DefinitionError, Invalid, NotFound
@@ -154,7 +154,7 @@ def _tried(house: House, definitions: Sequence[Any], wanted: Wanted) -> _Tried:
         # a draft of the hand-written rules goes with the vocabulary and the weights that are in force
         now = house.rules.bodies["routing", "city"][1]
         routing = {part: now[part] for part in ("vocabulary", "learned") if part in now} | dict(wanted.routing)
-        check_codes(parse_routing(routing), list(house.rules.department_codes), list(house.rules.matter_codes))
+        check_catalogue(parse_routing(routing), list(house.rules.department_codes), list(house.rules.matter_codes))
     return _Tried(flow, wanted.workflow is not None, calendar, routing)
 
 

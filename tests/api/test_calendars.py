@@ -180,6 +180,9 @@ async def test_a_publication_with_a_key_is_carried_out_once_and_its_answer_given
         ({"overrides": {"2026-01-05": {"off": True}}}, "/calendar/overrides/2026-01-05/source"),
         ({"years": {"2026": {"status": "official"}}}, "/calendar/years/2026/notice"),
         ({"extends": "nowhere"}, "/calendar/extends"),
+        ({"key": "cn-jinan", "extends": "cn-jinan"}, "/calendar/extends"),
+        ({"title": {"zh": "日历\0", "en": "x"}}, "/calendar/title/zh"),
+        ({"week": ["mon"], "extends": "cn-jinan", "key": "own"}, "/calendar/week"),
         ({"key": "Not A Key"}, "/calendar/key"),
         ({"districts": ["370116"]}, "/calendar/districts"),
         ({"other": 1}, "/calendar/calendar/other"),
@@ -231,6 +234,12 @@ async def test_a_districts_calendar_counts_its_tickets_and_follows_its_citys_ver
     assert (await calendar_of(city, far), await calendar_of(city, near)) == (("cn-laiwu", 2), ("cn-jinan", 2))
     body = (await city.get("/v1/calendars/cn-laiwu")).json()["calendar"]
     assert len(body["overrides"]) == 3, "its own day and its city's two"
+    refused = await publish(city, {**own, "key": "cn-jinan", "extends": "cn-laiwu"})
+    assert refused.status_code == 422 and "/calendar" in refused.text
+    spare = {**folder.calendars["cn-jinan"], "key": "spare"}
+    await publish(city, spare)
+    refused = await publish(city, {**own, "key": "cn-jinan", "extends": "spare", "districts": []})
+    assert refused.status_code == 422 and "cn-laiwu can be laid" in refused.text, "an overlay lies over no overlay"
 
 
 async def calendar_of(city: City, ticket: str) -> tuple[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -124,6 +125,23 @@ async def test_the_files_published_again_keep_accepted_rulings_until_they_withdr
     withdrawn = {**folder.routing, "withdrawn": [key]}
     without = Folder(folder.workflows, folder.calendars, withdrawn, folder.matters, folder.departments, folder.docket)
     assert await publishing.publish_folder(city.house, without, "admin", "no") == [f"routing city {version + 1}"]
+    assert key not in {r.key for r in city.house.rules.router.doc.rules}
+
+
+async def test_a_ruling_that_names_a_matter_that_is_no_more_is_left_out_and_told(city: City, folder: Folder) -> None:
+    ticket = await ruled(city)
+    proposal = (await propose(city, ticket["id"], matter="water_supply")).json()
+    await decide(city, proposal["id"])
+    key, version = proposal["rule"]["key"], city.house.rules.routing_version
+    matters = {"matters": [m for m in folder.matters["matters"] if m["code"] != "water_supply"]}
+    rules = [
+        r
+        for r in folder.routing["rules"]
+        if "water_supply" not in {r.get("matter"), *r.get("when", {}).get("matters", ())}
+    ]
+    less = replace(folder, matters=matters, routing={**folder.routing, "rules": rules, "learned": None})
+    told = await publishing.publish_folder(city.house, less, "admin", "no more")
+    assert f"routing city {version + 1}" in told and any(key in line and "no more" in line for line in told)
     assert key not in {r.key for r in city.house.rules.router.doc.rules}
 
 

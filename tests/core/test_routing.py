@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from opencc import OpenCC
 
-from service.core.catalogue import COMPLAINT, NO_UNIT, check_codes, parse_routing
+from service.core.catalogue import COMPLAINT, NO_UNIT, check_catalogue, parse_routing
 from service.core.errors import DefinitionError
 from service.core.organisation import parse_matters
 from service.core.routing import GRADES, Matter, Request, Route, Router, make_router
@@ -198,9 +198,9 @@ def test_a_wrong_catalogue_is_refused_with_its_path(rules: list[dict[str, Any]],
 
 def test_departments_and_matters_that_a_rule_names_must_exist() -> None:
     doc = parse_routing({"default_domain": "consultation", "domains": [], "rules": [rule("a", words={"x": 1})]})
-    check_codes(doc, ["a"], [])
+    check_catalogue(doc, ["a"], [])
     with pytest.raises(DefinitionError, match="'a'"):
-        check_codes(doc, ["b"], [])
+        check_catalogue(doc, ["b"], [])
 
 
 # --- the second layer: learned word weights --------------------------------------------------------------------------
@@ -295,13 +295,13 @@ def test_the_domain_is_learned_from_words_and_from_the_rules_that_speak() -> Non
     [
         ({"start": {"nobody": 0}}, ("learned", "leads", "start", "nobody")),
         ({"words": {"歌厅": {"finance": 3}}}, ("learned", "leads", "words", "歌厅", "finance")),
-        ({"rules": {"gone": {"tax": 3}}}, ("learned",)),
+        ({"rules": {"gone": {"tax": 3}}}, ("learned", "leads", "rules", "gone")),
     ],
 )
 def test_learned_weights_name_units_and_rules_that_exist(leads: dict[str, Any], path: tuple[str, ...]) -> None:
     doc = learned({**WEIGHED, **leads}, None, INVOICE).doc
     with pytest.raises(DefinitionError) as refused:
-        check_codes(doc, ["tax", "noise"], [])
+        check_catalogue(doc, ["tax", "noise"], [])
     assert refused.value.path == path
 
 
@@ -347,7 +347,7 @@ def test_a_vocabulary_without_weights_changes_nothing_and_names_units_that_exist
     plain = {"default_domain": "consultation", "domains": DOMAINS, "rules": [INVOICE], "vocabulary": CALLED}
     assert Router(parse_routing(plain), MATTERS, {}, simplify().convert).route(Request("夜里", "无")).lead is None
     with pytest.raises(DefinitionError) as refused:
-        check_codes(parse_routing(plain), ["tax"], [])
+        check_catalogue(parse_routing(plain), ["tax"], [])
     assert refused.value.path == ("vocabulary", "noise")
 
 
@@ -366,7 +366,7 @@ def test_what_was_learned_of_a_word_names_units_that_exist_and_takes_nothing_awa
     plain = {"default_domain": "consultation", "domains": DOMAINS, "rules": [INVOICE], "vocabulary": CALLED,
              "learned": learned}  # fmt: skip
     with pytest.raises(DefinitionError) as refused:
-        check_codes(parse_routing(plain), ["tax", "noise"], [])
+        check_catalogue(parse_routing(plain), ["tax", "noise"], [])
     assert refused.value.path == path
 
 
