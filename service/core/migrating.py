@@ -11,14 +11,15 @@ as they were; what the migration made a fact (a breach, a clock that it ended) i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from service.core import invariants
 from service.core.budgets import Budget
 from service.core.calendar import Measure
+from service.core.checking import least_clocks
 from service.core.definitions import Workflow
 from service.core.draft import Draft, Env
 from service.core.effects import end_clocks
@@ -52,6 +53,8 @@ class Plan:
     stages: Mapping[str, str]
     clocks: Mapping[str, str | None]
     reason: str
+    least: Mapping[str, Sequence[frozenset[str]]] = field(default_factory=dict)
+    """What the target's own tickets have open at least, by stage (`checking.least_clocks`); asked where a clock is to end."""
 
     def stage(self, name: str) -> str:
         return self.stages.get(name, name)
@@ -62,8 +65,8 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
-    """Why a ticket cannot be moved. `code`: closed, stage, clock, name_taken, four_eyes, approval, unheld,
-    acted_on or ended."""
+    """Why a ticket cannot be moved. `code`: closed, stage, clock, name_taken, four_eyes, approval, promise,
+    unheld, acted_on or ended."""
 
     code: str
     name: str
@@ -95,6 +98,19 @@ class Moved:
     breached: tuple[str, ...]
     ended: tuple[str, ...]
     kept: Mapping[str, Any]
+
+
+def planned(
+    id_: str,
+    source: Workflow,
+    target: Workflow,
+    stages: Mapping[str, str],
+    clocks: Mapping[str, str | None],
+    reason: str,
+) -> Plan:
+    """A plan that is to be carried out."""
+    least = least_clocks(target) if None in clocks.values() else {}
+    return Plan(id_, source, target, stages, clocks, reason, least)
 
 
 def check(plan: Plan) -> list[FieldError]:
@@ -187,6 +203,12 @@ def _obstacles(ticket: Ticket, plan: Plan, names: Mapping[str, str | None] | Non
         elif name != clock.name and clock.family == "enterprise" and _taken(ticket, name, clock.cycle):
             en = f"The clock {clock.name!r} cannot go on as {name!r}: the ticket has that one in the same round."
             yield Obstacle("name_taken", clock.name, f"时限{name}已存在", en)
+    going_on = {plan.clock(c.name) for c in ticket.clocks if c.open}
+    at_least = plan.least.get(stage, ())
+    if at_least and not any(least <= going_on for least in at_least):
+        missing = ", ".join(sorted(min((least - going_on for least in at_least), key=len)))
+        en = f"A ticket in {stage!r} of the target has the clock {missing!r}; without it nothing would hold this one later."
+        yield Obstacle("promise", missing, f"目标流程在此环节须有时限{missing}", en)
     known = {*plan.source.actions, *ticket.facts.get("actors", {})}
     if names is not None:
         # it goes back to where it was: what was done there is known, and where it is now nobody could do the rest

@@ -21,7 +21,7 @@ from service.core import migrating
 from service.core.access import require
 from service.core.definitions import Workflow
 from service.core.errors import Conflict, Invalid, NotFound
-from service.core.migrating import Moved, Obstacle, Plan
+from service.core.migrating import Moved, Obstacle, Plan, planned
 from service.core.model import SYSTEM, Actor, Role, Ticket
 from service.db import audit, batches, saving
 from service.db import clocks as timers
@@ -68,7 +68,7 @@ async def _planned(house: House, tx: Tx, wanted: Wanted, migration_id: str) -> P
     target = await _version(house, tx, wanted.to_key, number, "/to_version")
     if source is target:
         raise Invalid.field("/to_version", "expected another version than the tickets are on")
-    plan = Plan(migration_id, source, target, wanted.stages, wanted.clocks, wanted.reason)
+    plan = planned(migration_id, source, target, wanted.stages, wanted.clocks, wanted.reason)
     wrong = migrating.check(plan)
     if wrong:
         raise Invalid("The mapping does not fit the two versions.", wrong)
@@ -408,7 +408,7 @@ async def _judge(house: House, tx: Tx, order: Any, ids: Sequence[str]) -> Any:
     if undoing:
         plan = Plan(order["id"], here, there, {}, {}, order["undo_reason"])
     else:
-        plan = Plan(order["id"], there, here, order["stages"], order["clocks"], order["reason"])
+        plan = planned(order["id"], there, here, order["stages"], order["clocks"], order["reason"])
 
     async def judge(ticket: Ticket, row: Any) -> Moved | dict[str, Any]:
         stays = {"ticket_id": ticket.id, "state": "kept" if undoing else "skipped"}

@@ -16,7 +16,7 @@ from service.core.definitions import Workflow, compile_workflow
 from service.core.differing import differences
 from service.core.invariants import RULES
 from service.core.invariants import Case as Judged
-from service.core.migrating import Moved, Obstacle, Plan
+from service.core.migrating import Moved, Obstacle, Plan, planned
 from service.core.model import SYSTEM, ClockState, Phase
 from service.core.policies import Policies
 from tests.builders import (
@@ -51,7 +51,7 @@ def version(number: int = 2, key: str = KEY, names: Mapping[str, str] | None = N
 
 def plan(target: Workflow, stages: Mapping[str, str] | None = None, clocks: Mapping[str, str | None] | None = None,
          source: Workflow | None = None) -> Plan:  # fmt: skip
-    return Plan("m-1", source or flow(KEY), target, stages or {}, clocks or {}, "the new rules")
+    return planned("m-1", source or flow(KEY), target, stages or {}, clocks or {}, "the new rules")
 
 
 def moved(case: Case, wanted: Plan) -> Moved:
@@ -210,7 +210,17 @@ def test_a_pause_goes_on_with_its_cap_and_a_ticket_is_never_left_without_a_clock
     assert case.clock("resolve").state is ClockState.PAUSED and agrees(case, flow(KEY), target) == []
     case.act(LEAD, "resume")
     ends: dict[str, str | None] = {c.name: None for c in case.ticket.clocks if c.open}
-    assert ("unheld", "handling") in stuck(case, plan(version(3), clocks=ends, source=target))
+    assert ("promise", "resolve") in stuck(case, plan(version(3), clocks=ends, source=target))
+
+
+def test_a_clock_without_which_nothing_would_hold_the_ticket_later_is_not_ended() -> None:
+    case = Case.opened()
+    assert case.ticket.stage == "accepting" and case.clock("accept").state is ClockState.RUNNING
+    ends = {"resolve": None, "contact": None, "opinion": None}
+    assert stuck(case, plan(version(), clocks=ends)) == [("promise", "resolve")]
+    assert stuck(case, plan(version(names={"resolve": "settle"}), clocks=ends)) == [("promise", "settle")]
+    done = moved(case, plan(version(names={"resolve": "settle"}), clocks={"resolve": "settle", "contact": None}))
+    assert done.ended == ("contact",)
 
 
 @pytest.mark.parametrize(
