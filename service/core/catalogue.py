@@ -23,6 +23,8 @@ SIGNS = ("@office", "@office_in_complaint", "@complained_of")
 DOMAIN_SIGN = "@domain:"
 LEVELS = 5
 """How deep the tree of matters may be: the provincial catalogue has five levels."""
+URGENCIES = ("normal", "urgent", "emergency")
+Urgency = Literal["normal", "urgent", "emergency"]
 DOMAINS = ("consultation", "project_landing", "business_development", "government_service", "complaint_report")
 Domain = Literal["consultation", "project_landing", "business_development", "government_service", "complaint_report"]
 

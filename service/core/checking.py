@@ -26,6 +26,7 @@ from typing import Any
 from service.core import exploring
 from service.core.access import OPERATIONS
 from service.core.budgets import DAY_US, HOUR_US, Budget, Measure
+from service.core.catalogue import DOMAINS, URGENCIES
 from service.core.conditions import shape
 from service.core.definitions import ActionDef, Branch, ClockDef, Path, Rung, Workflow, branches_of, rungs_with_paths
 from service.core.draft import COUNTERS
@@ -105,13 +106,20 @@ class Proof:
 
 def check(flow: Workflow) -> Proof:
     """Prove a workflow, or say what is wrong with it."""
-    faults = [*_conditions(flow), *_effects(flow), *_promises(flow), *_four_eyes(flow)]
+    faults = [*_scope(flow), *_conditions(flow), *_effects(flow), *_promises(flow), *_four_eyes(flow)]
     if faults:  # what the engine itself would refuse cannot be explored
         return Proof(tuple(faults), 0, Life(()))
     space = _explored(flow)
     faults = [*_space_faults(flow, space), *_lawful_extensions(flow, space)]
     life = Life(()) if faults else _life(flow, space)
     return Proof(tuple(faults), len(space.configs), life)
+
+
+def _scope(flow: Workflow) -> Iterator[Fault]:
+    """The tickets that it says it takes must be ones that can come."""
+    for path, named, known in (("domains", flow.domains, DOMAINS), ("urgency", flow.urgency, URGENCIES)):
+        for name in sorted(named - set(known)):
+            yield Fault((path,), f"没有 {name}", f"there is no {name!r} among {path}", f"any of {', '.join(known)}")
 
 
 def least_clocks(flow: Workflow) -> Mapping[str, tuple[frozenset[str], ...]]:

@@ -206,7 +206,8 @@ def _obstacles(ticket: Ticket, plan: Plan, names: Mapping[str, str | None] | Non
     going_on = {plan.clock(c.name) for c in ticket.clocks if c.open}
     at_least = plan.least.get(stage, ())
     if at_least and not any(least <= going_on for least in at_least):
-        missing = ", ".join(sorted(min((least - going_on for least in at_least), key=len)))
+        fewest = min((len(least - going_on), sorted(least - going_on)) for least in at_least)
+        missing = ", ".join(fewest[1])
         en = f"A ticket in {stage!r} of the target has the clock {missing!r}; without it nothing would hold this one later."
         yield Obstacle("promise", missing, f"目标流程在此环节须有时限{missing}", en)
     known = {*plan.source.actions, *ticket.facts.get("actors", {})}

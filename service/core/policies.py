@@ -10,15 +10,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from itertools import product
-from typing import Any, get_args
+from typing import Any
 
 from service.core.calendar import Calendar
-from service.core.catalogue import Domain
+from service.core.catalogue import DOMAINS, URGENCIES
 from service.core.definitions import Workflow
 from service.core.errors import NotFound
-
-DOMAINS: tuple[str, ...] = get_args(Domain)
-URGENCIES = ("normal", "urgent", "emergency")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +72,12 @@ class Policies:
             if self._takes(domain, urgency, lead) and not others._takes(domain, urgency, lead)
         }
         return sorted(missing)
+
+    def gaps(self) -> list[str]:
+        """Domains, some with an urgency, of which a ticket would have no workflow."""
+        pairs = product(DOMAINS, URGENCIES)
+        missing = [(domain, urgency) for domain, urgency in pairs if not self._takes(domain, urgency, None)]
+        return [domain if urgency == "normal" else f"{domain} ({urgency})" for domain, urgency in missing]
 
     def _takes(self, domain: str, urgency: str, lead: str | None) -> bool:
         return any(fits for _, _, fits in self._candidates(domain, urgency, lead))

@@ -19,6 +19,7 @@ from service.core.docket import parse_docket
 from service.core.errors import DefinitionError
 from service.core.exploring import Bones, structure, telling_clocks
 from service.core.organisation import parse_departments, parse_matters
+from service.core.policies import Policies
 from service.core.scoring import parse_scorecard
 from service.core.sources import Source, read_calendars, read_workflows
 from service.core.tightening import loosened
@@ -71,6 +72,10 @@ def read_unproved(
     calendars = read_calendars(folder)
     sources = read_workflows(folder) if sources is None else sources
     docket = _read_docket(folder, sources, calendars)
+    flows = {key: source.flow for key, source in sources.items() if not source.abstract}
+    if gaps := Policies(flows, {}).gaps():
+        told = f"no workflow takes these domains, so their requests would be refused: {', '.join(gaps)}"
+        raise DefinitionError(f"{told} / 这些诉求类型没有流程", ("domains",), "city/*.yaml", 1)
     workflows = {key: source.plain for key, source in sources.items() if not source.abstract}
     desk = _read_desk(folder / "desk.yaml", known)
     read = Folder(workflows, calendars, routing, matters, departments, docket, _scorecards(folder), desk)

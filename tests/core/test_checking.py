@@ -14,6 +14,8 @@ from service.usecases.folders import Checked, check_folder
 from tests.builders import WORKFLOWS
 
 SMALL = (Path(__file__).parent / "small.yaml").read_text("utf-8")
+UNIT = "  - {{code: {code}, title: {{zh: 某单位, en: A unit}}, kind: bureau, source: added}}\n"
+UNITS = f"departments:\n{UNIT.format(code='tax')}{UNIT.format(code='water')}district_units: {{}}\n"
 OVERLAY = "key: over\nextends: small\ntitle: {zh: 单位流程, en: A unit's}\ndepartments: [tax]\n"
 
 Change = Callable[[str], str]
@@ -40,7 +42,7 @@ def checked(target: Path, small: str, overlay: str | None = None) -> list[Checke
     for name in ("city", "departments", "calendars"):
         (target / name).mkdir(parents=True, exist_ok=True)
     (target / "calendars" / "cn.yaml").write_text("key: cn-jinan\n")
-    (target / "departments.yaml").write_text("departments: [{code: tax}, {code: water}]\n")
+    (target / "departments.yaml").write_text(UNITS, "utf-8")
     (target / "city" / "small.yaml").write_text(small, "utf-8")
     if overlay is not None:
         (target / "departments" / "over.yaml").write_text(overlay, "utf-8")
@@ -67,6 +69,12 @@ def test_the_overlay_that_changes_nothing_is_proved(tmp_path: Path) -> None:
 
 FAULTS: dict[str, tuple[Change, str, str, str]] = {
     # stages
+    "a domain that no ticket is of": (
+        swap("domains: [consultation]", "domains: [consultation, consultations]"),
+        "domains: [", "domains", "'consultations'"),
+    "an urgency that no ticket is of": (
+        swap("domains: [consultation]", "domains: [consultation]\nurgency: [soonish]"),
+        "urgency: [", "urgency", "'soonish'"),
     "a stage that nothing leads to": (
         swap("  done:    {", "  limbo:   {phase: handling, title: {zh: 空, en: Limbo}}\n  done:    {"),
         "limbo:", "stages.limbo", "never reached"),

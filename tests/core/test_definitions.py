@@ -72,13 +72,10 @@ def edited_plain() -> dict[str, Any]:
 
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
-    """A folder of workflows that may be spoiled: the base and two that extend it."""
+    """A folder of workflows that may be spoiled: those of the city."""
     target = tmp_path / "workflows"
-    shutil.copytree(WORKFLOWS, target)
+    shutil.copytree(WORKFLOWS, target, ignore=shutil.ignore_patterns("demo"))
     shutil.rmtree(target / "departments")
-    for path in (target / "city").glob("*.yaml"):
-        if path.stem not in {"base", "project_landing", "consultation"}:
-            path.unlink()
     return target
 
 
@@ -365,6 +362,12 @@ WRONG = {
         "holidays: true",
         "holidays",
     ),
+    "a domain that nobody takes": (
+        LANDING,
+        swap("domains: [project_landing]", "domains: []"),
+        None,
+        "refused: project_landing",
+    ),
     "an overlay that takes away what others name": (
         LANDING,
         with_line("clocks: {opinion: null}\n"),
@@ -424,7 +427,7 @@ def test_a_wrong_file_is_refused_with_file_line_and_path(name: str, copied: Path
     spoiled = copied / file
     spoiled.write_text(change(spoiled.read_text("utf-8")), "utf-8")
     with pytest.raises(DefinitionError) as refused:
-        load(copied) if file.startswith("city/") else read_folder(copied)
+        read_unproved(copied)
     error = refused.value
     assert error.file.endswith(".yaml") and error.line >= 1 and error.detail
     assert str(error).startswith(f"{error.file}:{error.line}: ")
@@ -483,11 +486,6 @@ def with_value(plain: Any, place: tuple[str | int, ...], value: Any) -> Any:
     return plain | inner if isinstance(plain, dict) else [inner.get(n, one) for n, one in enumerate(plain)]
 
 
-def load(folder: Path) -> None:
-    """What `read_folder` does with workflows, without the catalogue of routing, which takes most of the time."""
-    read_workflows(folder)
-
-
 @pytest.mark.parametrize(
     "own", ["week: [mon]", "week: 3", "overrides: abc", "week: {mon: 9}", "zone: 8", "districts: 370116"]
 )
@@ -515,7 +513,7 @@ def test_codes_may_be_those_of_others(copied: Path) -> None:
 def test_what_is_no_text_is_refused_too(content: bytes, copied: Path) -> None:
     (copied / LANDING).write_bytes(content)
     with pytest.raises(DefinitionError) as refused:
-        load(copied)
+        read_workflows(copied)
     assert refused.value.file == "project_landing.yaml" and refused.value.line >= 1
 
 
@@ -530,7 +528,7 @@ def test_a_folder_or_file_that_is_not_there_is_named(copied: Path) -> None:
 def test_an_asterisk_in_a_text_is_no_alias(copied: Path) -> None:
     path = copied / LANDING
     path.write_text(path.read_text("utf-8").replace("en: Project landing", 'en: "- *landing & *more"'), "utf-8")
-    load(copied)
+    read_workflows(copied)
 
 
 def test_plain_words_are_read_as_the_core_schema_reads_them(tmp_path: Path) -> None:
