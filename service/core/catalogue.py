@@ -52,6 +52,7 @@ class RuleDoc(Part):
     words: dict[str, int] = {}
     not_words: list[str] = []
     min_score: int = Field(3, ge=1)
+    all_words: bool = False
     decides: int | None = Field(None, ge=1)
     lead: str
     co_handlers: list[str] = []

@@ -344,6 +344,7 @@ class Router:
             self._rules[n][0].key
             for n in sorted(numbers)
             if score(self._rules[n][1], title, body)[0] >= self._rules[n][0].min_score
+            and _whole(*self._rules[n][:2], title | body)
         )
 
     def _lineage(self, matter: str | None) -> frozenset[str]:
@@ -371,6 +372,8 @@ class Router:
             return Tried(rule.key, 0, (), failed, rule.lead)
         if not named and not_words and (not_words & title or not_words & body):
             return Tried(rule.key, 0, (), "a word that rules it out", rule.lead)
+        if not named and not _whole(rule, words, title | body):
+            return Tried(rule.key, 0, (), "not all of its words", rule.lead)
         points, hits = score(words, title, body)
         points += MATTER_BONUS if named else 0
         if not words and not named:
@@ -394,6 +397,10 @@ class Router:
             return None
         unit = lead if lead != DISTRICT else self._units.get(request.district or "")
         return self._now(unit) if unit else None
+
+
+def _whole(rule: RuleDoc, words: Mapping[str, int], found: frozenset[str]) -> bool:
+    return not rule.all_words or words.keys() <= found
 
 
 def _decides(rule: RuleDoc, points: int) -> bool:

@@ -25,7 +25,9 @@ from service.usecases.answers import Answer, Call, once
 from service.usecases.house import House
 from service.usecases.reports import period_of
 
-WEIGHT = 5
+RULED = 49
+"""Points of a rule from a ruling: more than ordinary rules come to, and less than a matter that the hotline named even if
+all its words stand in the title."""
 SHOWN = (
     "id", "state", "routed_by", "routed_version", "was_lead", "lead", "matter", "words", "reason", "proposed_by",
     "proposed_at", "decided_by", "decided_at", "decision_reason", "published_version",
@@ -132,7 +134,12 @@ async def propose(house: House, actor: Actor, asked: Mapping[str, Any], call: Ca
         told = {"proposal": row["id"], "lead": lead, "words": row["words"]}
         await audit.write(tx, house.new_id(), "routing.proposed", ticket_id, told)
         stored = await routing.locked(tx, row["id"])
-        return Answer(201, to_json(_shown(house, stored) | {"routes": _tried(house, found, _with_rule(house, stored))}))
+        routes = _tried(house, found, _with_rule(house, stored))
+        if (after := routes["after"])["lead"] != lead:
+            by = f"{after['rule']!r} sends it to {after['lead'] or 'the dispatcher'}"
+            expected = f"expected words by which this text goes to {lead}; with these {by}"
+            raise Invalid.field("/words", expected)
+        return Answer(201, to_json(_shown(house, stored) | {"routes": routes}))
 
     return await once(house, actor, call, work)
 
@@ -179,13 +186,15 @@ async def decide(house: House, actor: Actor, proposal_id: str, asked: Mapping[st
 
 def rule_of(proposal: Mapping[str, Any]) -> dict[str, Any]:
     """The rule that a proposal adds: all its words are needed, and then it decides."""
-    needed = WEIGHT * len(proposal["words"])
+    share, rest = divmod(RULED, len(proposal["words"]))
+    words = {word: share + (n < rest) for n, word in enumerate(proposal["words"])}
     rule = {
         "key": f"{RULING}{proposal['number']}",
         "title": {"zh": f"{proposal['number']} 的裁定", "en": f"Ruling on {proposal['number']}"},
-        "words": dict.fromkeys(proposal["words"], WEIGHT),
-        "min_score": needed,
-        "decides": needed,
+        "words": words,
+        "all_words": True,
+        "min_score": RULED,
+        "decides": RULED,
         "lead": proposal["lead"],
     }
     return rule | ({"matter": proposal["matter"]} if proposal["matter"] else {})

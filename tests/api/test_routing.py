@@ -113,6 +113,22 @@ async def test_a_ruling_becomes_a_rule_of_a_new_version_and_routes_the_next_tick
     assert listed["id"] == proposal["id"]
 
 
+async def test_a_ruling_of_one_word_decides_too_and_needs_it_whole(city: City) -> None:
+    ticket = await ruled(city)
+    proposal = (await propose(city, ticket["id"], words=["发票额度"])).json()
+    assert proposal["routes"]["after"]["lead"] == "water"
+    await decide(city, proposal["id"])
+    assert (await city.ticket(matter=None))["lead"]["department"] == "water"
+    assert (await city.ticket(matter=None, title="发票", description="发票领不到"))["lead"]["department"] == "tax"
+
+
+async def test_words_by_which_the_text_would_not_go_there_are_no_ruling(city: City) -> None:
+    text = {"title": "投诉市水务局刁难", "description": "投诉水务局工作人员刁难，发票额度不够"}
+    ticket = await ruled(city, "finance", **text, domain="complaint_report")
+    refused = await propose(city, ticket["id"], lead="water")
+    assert refused.status_code == 422 and refused.json()["errors"][0]["pointer"] == "/words"
+
+
 async def test_the_files_published_again_keep_accepted_rulings_until_they_withdraw_them(
     city: City, folder: Folder
 ) -> None:

@@ -467,6 +467,15 @@ def test_of_equal_evidence_the_city_bureau_stands_before_the_district() -> None:
     )
 
 
+def test_a_rule_that_needs_all_its_words_is_out_without_one() -> None:
+    both = rule("water", words={"水表": 20, "井盖": 20}, all_words=True, min_score=20, decides=20)
+    other = rule("roads", words={"井盖": 9})
+    assert routed("水表", "井盖坏了", both, other).lead == "water"
+    assert routed("井盖", "井盖坏了", both, other).lead == "roads", "twice in the title is not both"
+    tried = {t.rule: t.out for t in routed("井盖", "井盖坏了", both, other).tried}
+    assert tried["water"] == "not all of its words"
+
+
 def test_the_tree_of_matters_has_five_levels_and_no_circle() -> None:
     deep = {f"m{n}": Matter(f"m{n}", f"m{n - 1}" if n > 1 else None, "tax") for n in range(1, 6)}
     parse_matters(listed(deep), ["tax"])
