@@ -21,6 +21,12 @@ def _no_nul(text: str) -> str:
     return text
 
 
+def _filled(text: str) -> str:
+    if not text.strip():
+        raise PydanticCustomError("blank", "expected words: this is kept for who asks why")
+    return text
+
+
 def _within(instant: datetime) -> datetime:
     if not 1970 <= instant.year <= 2100:
         raise PydanticCustomError("year", "expected a time between 1970 and 2100")
@@ -58,7 +64,7 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=200), _NoNul]
 Text500 = Annotated[str, StringConstraints(max_length=500), _NoNul]
 Filled500 = Annotated[str, StringConstraints(min_length=1, max_length=500), _NoNul]
 Text2000 = Annotated[str, StringConstraints(max_length=2000), _NoNul]
-Filled2000 = Annotated[str, StringConstraints(min_length=1, max_length=2000), _NoNul]
+Filled2000 = Annotated[str, StringConstraints(min_length=1, max_length=2000), _NoNul, AfterValidator(_filled)]
 Text5000 = Annotated[str, StringConstraints(max_length=5000), _NoNul]
 Filled5000 = Annotated[str, StringConstraints(min_length=1, max_length=5000), _NoNul]
 Text10000 = Annotated[str, StringConstraints(max_length=10_000), _NoNul]
@@ -434,7 +440,8 @@ Key = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 
 
 class NewWorkflow(Body):
-    """A version of a workflow: the whole of it, as workflows/README.md describes it, with `extends` resolved."""
+    """A version of a workflow as workflows/README.md describes it: the whole of it, or what it says differently from a
+    published one that it `extends` and may only tighten."""
 
     workflow: dict[str, Any]
     reason: Filled2000

@@ -23,7 +23,15 @@ from service.usecases.house import House
 app = typer.Typer(rich_markup_mode="markdown")
 NO_WORKER_SECONDS = 15.0
 As = Annotated[str, typer.Option("--as", help="who does it, for the record; default: the account that runs this")]
-Reason = Annotated[str, typer.Option(help="why, for the record and for every ticket that it moves")]
+
+
+def _said(reason: str) -> str:
+    if not reason.strip():
+        raise typer.BadParameter("say why: it is kept for who asks")
+    return reason
+
+
+Reason = Annotated[str, typer.Option(help="why, for the record and for every ticket that it moves", callback=_said)]
 
 
 @app.command("list")

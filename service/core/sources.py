@@ -136,6 +136,18 @@ def read_draft(path: Path, folder: Path) -> dict[str, Any]:
     return plain
 
 
+def laid_over(value: Mapping[str, Any], published: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Plain data over the published workflow that it `extends`, or itself. Raises DefinitionError if there is none."""
+    parent = value.get("extends")
+    if parent is None:
+        return dict(value)
+    base = published.get(parent) if isinstance(parent, str) else None
+    if base is None:
+        told = f"there is no published workflow {parent!r}; there are: {', '.join(sorted(published))}"
+        raise DefinitionError(told, ("extends",))
+    return extended(base, value)
+
+
 def extended(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """An overlay laid over the plain data that it extends."""
     return _merge({k: v for k, v in base.items() if k != "abstract"}, {k: v for k, v in over.items() if k != "extends"})

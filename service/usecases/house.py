@@ -101,6 +101,11 @@ class Catalog:
         return self.policies.flows
 
     @property
+    def newest_bodies(self) -> Mapping[str, Mapping[str, Any]]:
+        """The workflows in force as plain data, by key."""
+        return {key: self.bodies["workflow", key][1] for key in self.newest}
+
+    @property
     def newest_calendars(self) -> Mapping[str, Calendar]:
         return self.policies.calendars
 

@@ -11,7 +11,7 @@ from service.core.checking import Fault, check
 from service.core.definitions import compile_workflow
 from service.core.errors import DefinitionError
 from service.core.model import SYSTEM
-from service.core.sources import Source, extended
+from service.core.sources import Source, laid_over
 from service.core.tightening import loosened
 from service.core.yaml_files import line_in, read_text
 from service.db import definitions as stored
@@ -44,16 +44,12 @@ def check_plain(house: House, given: str | Mapping[str, Any]) -> Checked:
             error.steps,
         )
 
-    base = house.rules.newest.get(parent) if isinstance(parent, str) else None
-    if parent is not None and base is None:
-        known = ", ".join(sorted(house.rules.newest))
-        raise at(DefinitionError(f"there is no published workflow {parent!r}; there are: {known}", ("extends",)))
-    body = house.rules.bodies["workflow", base.key][1] if base is not None else {}
-    plain = extended(body, value)
     try:
+        plain = laid_over(value, house.rules.newest_bodies)
         flow = compile_workflow(plain)
     except DefinitionError as error:
         raise at(error) from None
+    base = house.rules.newest.get(parent) if parent is not None else None
     proof = check(flow)
     faults = [*proof.faults, *(loosened(base, flow) if base is not None else ())]
     if flow.calendar not in house.rules.newest_calendars:

@@ -27,6 +27,7 @@ from service.core.definitions import compile_workflow
 from service.core.errors import DefinitionError, Invalid, NotFound
 from service.core.model import Actor
 from service.core.recorded import TIMERS
+from service.core.sources import laid_over
 from service.db import recorded as stored
 from service.db.session import Unavailable
 from service.usecases import views
@@ -137,7 +138,7 @@ def _tried(house: House, definitions: Sequence[Any], wanted: Wanted) -> _Tried:
     versions = {r["version"]: r["body"] for r in definitions if (r["kind"], r["key"]) == ("workflow", wanted.key)}
     flow: tuple[Mapping[str, Any], int] | None = None
     if wanted.workflow is not None:
-        flow = (wanted.workflow, max(versions, default=0) + 1)
+        flow = (laid_over(wanted.workflow, house.rules.newest_bodies), max(versions, default=0) + 1)
         _check_workflow(house, wanted.key, *flow)
     elif not versions:
         raise NotFound("There is no such workflow; GET /v1/workflows lists them.")
@@ -159,10 +160,6 @@ def _tried(house: House, definitions: Sequence[Any], wanted: Wanted) -> _Tried:
 
 
 def _check_workflow(house: House, key: str, body: Mapping[str, Any], version: int) -> None:
-    if body.get("extends") is not None:
-        raise DefinitionError(
-            "a draft stands by itself here: give it whole, with what it extends merged in", ("extends",)
-        )
     flow = compile_workflow(body, version)
     if flow.key != key:
         raise DefinitionError(f"expected {key!r}, the workflow that this draft is of", ("key",))

@@ -19,6 +19,8 @@ from service.core.differing import differences
 from service.core.errors import Conflict, DefinitionError, FieldError, Invalid, NotFound, Stale
 from service.core.model import SYSTEM, Actor
 from service.core.policies import Policies
+from service.core.sources import laid_over
+from service.core.tightening import loosened
 from service.db import audit
 from service.db import definitions as published
 from service.db import migrations as moving
@@ -147,25 +149,25 @@ async def publish(house: House, actor: Actor, wanted: Proposed, call: Call) -> A
     Raises Invalid (the data), Stale (`expected` is not the newest), Conflict (new tickets of a domain would have none).
     """
     require(actor, "workflows:write")
-    flow = await _proved(wanted.workflow)
+    plain, flow = await _proved(house, wanted.workflow)
 
     async def work(tx: Tx) -> Answer:
         await published.lock(tx)
-        await _refuse_unknown(house, tx, flow, wanted.workflow)
+        await _refuse_unknown(house, tx, flow, plain)
         next_version = await published.next_version(tx, "workflow", flow.key)
         told = {"key": flow.key, "version": next_version - 1, "changed": False, "differences": []}
-        if await published.is_newest(tx, "workflow", flow.key, wanted.workflow):
+        if await published.is_newest(tx, "workflow", flow.key, plain):
             return Answer(200, to_json(told), {"ETag": etag(next_version - 1)})
         if wanted.expected is not None and wanted.expected != next_version - 1:
             raise _stale(flow.key, wanted.expected, next_version - 1)
         in_force = await _in_force(house, tx)
         _refuse_uncovered(in_force, {**in_force.flows, flow.key: flow})
         before = await published.get(tx, "workflow", flow.key, next_version - 1) or {}
-        changes = [d.as_dict() for d in differences(before, wanted.workflow)] if before else []
+        changes = [d.as_dict() for d in differences(before, plain)] if before else []
         told |= {"version": next_version, "changed": True, "differences": changes}
         if wanted.dry_run:
             return Answer(200, to_json({**told, "dry_run": True}))
-        await published.publish(tx, "workflow", flow.key, wanted.workflow, actor.subject, wanted.reason)
+        await published.publish(tx, "workflow", flow.key, plain, actor.subject, wanted.reason)
         what = {"key": flow.key, "version": next_version, "reason": wanted.reason}
         await audit.write(tx, house.new_id(), "workflow.published", None, what)
         return Answer(201, to_json(told), {"ETag": etag(next_version)})
@@ -182,12 +184,15 @@ def _stale(key: str, expected: int, newest: int) -> Stale:
     return Stale(f"This was made from version {expected}, {key} is at {newest}: {hint}", current=etag(newest))
 
 
-async def _proved(plain: Mapping[str, Any]) -> Workflow:
-    """The compiled workflow, proved before anything is locked: it takes some tenths of a second. Raises Invalid."""
-    if "extends" in plain or plain.get("abstract"):
-        name = "extends" if "extends" in plain else "abstract"
-        raise Invalid.field(f"/workflow/{name}", "expected the whole workflow; `workflows publish` resolves files")
+async def _proved(house: House, given: Mapping[str, Any]) -> tuple[dict[str, Any], Workflow]:
+    """The whole workflow, as data and compiled, proved before anything is locked: it takes some tenths of a second.
+
+    Raises Invalid.
+    """
+    if given.get("abstract"):
+        raise Invalid.field("/workflow/abstract", "expected a workflow for tickets; files alone have abstract ones")
     try:
+        plain = laid_over(given, house.rules.newest_bodies)
         flow = compile_workflow(plain)
     except DefinitionError as error:
         where = "".join(f"/{p}" for p in error.path)
@@ -195,6 +200,8 @@ async def _proved(plain: Mapping[str, Any]) -> Workflow:
     if flow.key in TAKEN:
         raise Invalid.field("/workflow/key", f"expected another key than {', '.join(sorted(TAKEN))}")
     faults = (await asyncio.to_thread(check, flow)).faults
+    if given.get("extends") is not None:
+        faults = (*faults, *loosened(house.rules.newest[given["extends"]], flow))
     if faults:
         raise Invalid(
             "The workflow is not proved; POST /v1/workflows/check tells the shortest way to each fault.",
@@ -203,7 +210,7 @@ async def _proved(plain: Mapping[str, Any]) -> Workflow:
                 for f in faults
             ],
         )
-    return flow
+    return plain, flow
 
 
 async def _refuse_unknown(house: House, tx: Tx, flow: Workflow, plain: Mapping[str, Any]) -> None:

@@ -199,6 +199,28 @@ async def test_a_workflow_out_of_use_takes_no_new_tickets_and_its_running_ones_g
     await sound(city)
 
 
+async def test_an_overlay_is_published_over_http_and_may_only_tighten(city: City) -> None:
+    own = {"key": "water_own", "extends": KEY, "domains": None, "departments": ["water"],
+           "title": {"zh": "水务局流程", "en": "Of the water bureau"}}  # fmt: skip
+    told = await publish(city, {**own, "clocks": {"resolve": {"budget": 400}}}, status=422)
+    assert told["errors"][0]["pointer"] == "/workflow/clocks/resolve/budget"
+    assert "may be longer than 15" in told["errors"][0]["detail"]
+    tighter = {**own, "clocks": {"resolve": {"budget": 7}}}
+    assert (await publish(city, tighter))["version"] == 1
+    assert not (await publish(city, tighter, status=200))["changed"], "the same said again"
+    shown = (await city.get("/v1/workflows/water_own")).json()["workflow"]
+    assert shown["clocks"]["resolve"]["budget"] == 7 and "extends" not in shown and shown["departments"] == ["water"]
+    found = await city.post("/v1/workflows/water_own/simulate", {"workflow": tighter}, BOSS)
+    assert found.status_code == 200, found.text
+
+
+@pytest.mark.parametrize("reason", ["", "   ", "\n\t", "　"])
+async def test_a_reason_says_something(shared_city: City, folder: Folder, reason: str) -> None:
+    body = {"workflow": changed(folder, budget=9), "reason": reason}
+    answer = await shared_city.post("/v1/workflows", body, BOSS)
+    assert answer.status_code == 422 and answer.json()["errors"][0]["pointer"] == "/reason"
+
+
 async def test_the_last_workflow_of_a_domain_neither_goes_out_of_use_nor_gives_its_domain_up(
     city: City, folder: Folder
 ) -> None:

@@ -84,6 +84,7 @@ async def test_a_process_owner_publishes_compares_migrates_and_takes_back(city: 
 async def test_what_stands_against_a_command_is_said_in_a_line(city: City) -> None:
     assert "consultation" in await run(city, "retire", "consultation", "--reason", "r", code=2)
     assert "0 tickets run on" in await run(city, "retire", "emergency", "--reason", "r")
+    assert "say why" in await run(city, "retire", "emergency", "--reason", " ", code=2)
     assert "There is no workflow 'nowhere'" in await run(city, "publish", "nowhere", "--reason", "r", code=2)
     assert "no such workflow" in await run(city, "show", "nowhere", code=2)
     for word in ("list", "show", "diff", "publish", "retire", "migrate", "migrations", "retry", "undo"):
