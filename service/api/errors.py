@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from typing import Any, get_args
+from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request
@@ -15,6 +14,7 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
 from service.core import errors as domain
+from service.core.documents import fields_at
 from service.db.session import Unavailable
 from service.integrations.identity_provider import Unauthenticated
 
@@ -130,28 +130,10 @@ def invalid(error: ValidationError | RequestValidationError, model: type[BaseMod
         path = [_named(p) for p in e["loc"] if p not in ("body", "query", "path", "header")]
         pointer = "".join(f"/{p}" for p in path)
         expected = _EXPECTED.get(e["type"], e["msg"])
-        if e["type"] == "extra_forbidden" and model is not None and (fields := _fields_at(model, e["loc"][:-1])):
+        if e["type"] == "extra_forbidden" and model is not None and (fields := fields_at(model, e["loc"][:-1])):
             expected = f"unknown field: remove it; the fields here are: {', '.join(fields)}"
         found.append(domain.FieldError(pointer, expected))
     return domain.Invalid(f"{len(found)} field(s) are not as expected.", found)
-
-
-def _fields_at(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
-    """The fields of the object at a path of a body; none where it may be one of several kinds."""
-    for name in (part for part in path if isinstance(part, str)):  # a number is an entry of a list of such objects
-        field = model.model_fields.get(name)
-        inner = list(_models(field.annotation)) if field is not None else []
-        if len(inner) != 1:
-            return []
-        model = inner[0]
-    return [field.alias or name for name, field in model.model_fields.items()]
-
-
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for part in get_args(annotation):
-        yield from _models(part)
 
 
 def _named(part: str | int) -> str:

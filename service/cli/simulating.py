@@ -86,6 +86,7 @@ async def _simulated(
     return found, clock_titles(house, language)
 
 
+SHOWN = 10
 _COLUMNS = {
     "zh": ("时限", "实际超期", "草案超期", "新增", "不再"),
     "en": ("clock", "late as it was", "under the draft", "newly", "no longer"),
@@ -125,9 +126,12 @@ def _show_simulation(found: dict[str, Any], titles: dict[str, str], lang: Langua
         ("newly", {"zh": "新增超期", "en": "newly late"}),
         ("no_longer", {"zh": "不再超期", "en": "no longer"}),
     ):
-        for row in found["breaches"][what][:10]:
+        for row in found["breaches"][what][:SHOWN]:
             name = titles.get(row["clock"], row["clock"])
             print(f"{word[lang]}: {row['ticket']['number']} {name} {row['due_at'][:16]} {row['department'] or ''}")
+        more = sum(clock[what] for clock in found["breaches"]["clocks"]) - SHOWN
+        if more > 0:
+            print(f"另有 {more} 件，见 --json" if lang == "zh" else f"and {more} more: see --json")
     for row in found.get("routing", {}).get("moves", ()):
         print(f"{row['before'] or '-'} → {row['after'] or '-'}: {row['tickets']}")
     for row in found["not_comparable"]["acts"]:
