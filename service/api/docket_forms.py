@@ -23,6 +23,7 @@ from service.api.schemas import (
     Text10000,
     Text20000,
     _no_nul,
+    filled,
 )
 
 Kind = Literal["enterprise_problem", "investment_project"]
@@ -89,7 +90,7 @@ class Stake(Body):
     name: Short = ""
     subject: Short | None = None
     department: Code | None = None
-    reason: Filled500
+    reason: Annotated[Filled500, AfterValidator(filled)]
 
 
 class PassGate(Body):

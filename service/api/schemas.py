@@ -21,9 +21,9 @@ def _no_nul(text: str) -> str:
     return text
 
 
-def _filled(text: str) -> str:
+def filled(text: str) -> str:
     if not text.strip():
-        raise PydanticCustomError("blank", "expected words: this is kept for who asks why")
+        raise PydanticCustomError("blank", "expected words, not only blanks")
     return text
 
 
@@ -64,7 +64,7 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=200), _NoNul]
 Text500 = Annotated[str, StringConstraints(max_length=500), _NoNul]
 Filled500 = Annotated[str, StringConstraints(min_length=1, max_length=500), _NoNul]
 Text2000 = Annotated[str, StringConstraints(max_length=2000), _NoNul]
-Filled2000 = Annotated[str, StringConstraints(min_length=1, max_length=2000), _NoNul, AfterValidator(_filled)]
+Filled2000 = Annotated[str, StringConstraints(min_length=1, max_length=2000), _NoNul, AfterValidator(filled)]
 Text5000 = Annotated[str, StringConstraints(max_length=5000), _NoNul]
 Filled5000 = Annotated[str, StringConstraints(min_length=1, max_length=5000), _NoNul]
 Text10000 = Annotated[str, StringConstraints(max_length=10_000), _NoNul]
@@ -476,7 +476,9 @@ class Undo(Body):
 class Simulation(Body):
     """What is tried and on which tickets. Without `workflow`, `version`, `calendar` and `routing`: the newest version."""
 
-    workflow: dict[str, Any] | None = Field(None, description="a draft of the workflow: the file's data as JSON, whole")
+    workflow: dict[str, Any] | None = Field(
+        None, description="a draft of the workflow as JSON, whole or over a published one that it `extends`"
+    )
     version: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = Field(None, description="a published version instead")
     calendar: dict[str, Any] | None = Field(None, description="a draft calendar, as POST /v1/calendars takes it")
     routing: dict[str, Any] | None = Field(None, description="a draft of the dispatch catalogue (routing.yaml as JSON)")

@@ -14,6 +14,7 @@ from rich.table import Table
 from service.cli.house import in_house
 from service.cli.surroundings import err, fail, needs_database, written
 from service.core.charts import picture
+from service.core.comparing import NAMED
 from service.core.diagrams import Language
 from service.core.errors import Invalid, JiebanError
 from service.core.model import Actor, Role
@@ -131,7 +132,8 @@ def _show_simulation(found: dict[str, Any], titles: dict[str, str], lang: Langua
             print(f"{word[lang]}: {row['ticket']['number']} {name} {row['due_at'][:16]} {row['department'] or ''}")
         more = sum(clock[what] for clock in found["breaches"]["clocks"]) - SHOWN
         if more > 0:
-            print(f"另有 {more} 件，见 --json" if lang == "zh" else f"and {more} more: see --json")
+            zh, en = f"另有 {more} 件（--json 列出前 {NAMED} 件）", f"and {more} more (--json names the first {NAMED})"
+            print(zh if lang == "zh" else en)
     for row in found.get("routing", {}).get("moves", ()):
         print(f"{row['before'] or '-'} → {row['after'] or '-'}: {row['tickets']}")
     for row in found["not_comparable"]["acts"]:

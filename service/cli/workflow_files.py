@@ -71,6 +71,7 @@ def workflows_check(
             print(f"{len(faults)} fault(s) 处错误")
             raise typer.Exit(1)
         read, _, _ = folders.read_unproved(where, {one.source.key: one.source for one in checked})
+        folders.check_covered({one.source.key: one.source.flow for one in checked if not one.source.abstract})
     except DefinitionError as error:
         print(error)
         raise typer.Exit(1) from None

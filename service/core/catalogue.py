@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import Field, NonNegativeInt
 
@@ -24,9 +24,8 @@ DOMAIN_SIGN = "@domain:"
 LEVELS = 5
 """How deep the tree of matters may be: the provincial catalogue has five levels."""
 URGENCIES = ("normal", "urgent", "emergency")
-Urgency = Literal["normal", "urgent", "emergency"]
-DOMAINS = ("consultation", "project_landing", "business_development", "government_service", "complaint_report")
 Domain = Literal["consultation", "project_landing", "business_development", "government_service", "complaint_report"]
+DOMAINS: tuple[str, ...] = get_args(Domain)
 
 
 class TitleDoc(Part):

@@ -17,7 +17,7 @@ of laws. A fault names the path in the file, what was expected, and the shortest
 from __future__ import annotations
 
 import re
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import pairwise
@@ -120,21 +120,6 @@ def _scope(flow: Workflow) -> Iterator[Fault]:
     for path, named, known in (("domains", flow.domains, DOMAINS), ("urgency", flow.urgency, URGENCIES)):
         for name in sorted(named - set(known)):
             yield Fault((path,), f"没有 {name}", f"there is no {name!r} among {path}", f"any of {', '.join(known)}")
-
-
-def least_clocks(flow: Workflow) -> Mapping[str, tuple[frozenset[str], ...]]:
-    """By stage the sets of clocks that are open there in what can be reached: a ticket that has none of these whole is
-    like none that the proof is about."""
-    space, found = _explored(flow), defaultdict[str, set[frozenset[str]]](set)
-    if "least" not in space.memo:
-        for config in space.configs:
-            states = zip(space.bones.clocks, config.clocks, strict=True)
-            found[config.stage].add(frozenset(timer.name for timer, state in states if state in exploring.OPEN))
-        space.memo["least"] = {
-            stage: tuple(s for s in sets if not any(other < s for other in sets)) for stage, sets in found.items()
-        }
-    least: Mapping[str, tuple[frozenset[str], ...]] = space.memo["least"]
-    return least
 
 
 # --- conditions and forms ----------------------------------------------------------------------------------------------

@@ -11,19 +11,19 @@ as they were; what the migration made a fact (a breach, a clock that it ended) i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from service.core import invariants
 from service.core.budgets import Budget
 from service.core.calendar import Measure
-from service.core.checking import least_clocks
 from service.core.definitions import Workflow
 from service.core.draft import Draft, Env
 from service.core.effects import end_clocks
 from service.core.errors import FieldError
+from service.core.exploring import telling_clocks
 from service.core.model import Clock, Decision, Extension, Phase, Ticket, evolve
 from service.core.rebinding import Promise, bind, by_policy
 from service.core.workflow import catch_up
@@ -53,8 +53,8 @@ class Plan:
     stages: Mapping[str, str]
     clocks: Mapping[str, str | None]
     reason: str
-    least: Mapping[str, Sequence[frozenset[str]]] = field(default_factory=dict)
-    """What the target's own tickets have open at least, by stage (`checking.least_clocks`); asked where a clock is to end."""
+    promises: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
+    """The enterprise's clocks on which the proofs of source and target rest; asked where a clock is to end."""
 
     def stage(self, name: str) -> str:
         return self.stages.get(name, name)
@@ -109,8 +109,14 @@ def planned(
     reason: str,
 ) -> Plan:
     """A plan that is to be carried out."""
-    least = least_clocks(target) if None in clocks.values() else {}
-    return Plan(id_, source, target, stages, clocks, reason, least)
+    promises = (
+        (_promises(source), _promises(target)) if None in clocks.values() else (frozenset[str](), frozenset[str]())
+    )
+    return Plan(id_, source, target, stages, clocks, reason, promises)
+
+
+def _promises(flow: Workflow) -> frozenset[str]:
+    return frozenset(name for name in telling_clocks(flow) if flow.clocks[name].family == "enterprise")
 
 
 def check(plan: Plan) -> list[FieldError]:
@@ -127,12 +133,17 @@ def check(plan: Plan) -> list[FieldError]:
         elif plan.source.phase(old) is not plan.target.phase(new):
             phases = f"{plan.source.phase(old)}, {new!r} is of {plan.target.phase(new)}"
             wrong.append(FieldError(where, f"expected a stage of the same phase; {old!r} is of {phases}"))
+    needed = telling_clocks(plan.target) if None in plan.clocks.values() else frozenset[str]()
     for old, to in plan.clocks.items():
         where = f"/clock_mapping/{old}"
         if old not in plan.source.clocks:
             wrong.append(FieldError(where, f"there is no such clock; there are: {', '.join(plan.source.clocks)}"))
         elif to is not None and to not in plan.target.clocks:
             wrong.append(FieldError(where, f"no clock to go on as; there are: {', '.join(plan.target.clocks)}"))
+        elif to is None and old in needed:
+            wrong.append(
+                FieldError(where, "the target's tickets are held or moved by it: it goes on, or as another clock")
+            )
         elif to != old and not KERNEL.isdisjoint({old, to}):
             wrong.append(FieldError(where, f"the engine asks for it by name: {', '.join(sorted(KERNEL))} keep theirs"))
         elif to is not None and plan.source.clocks[old].family != plan.target.clocks[to].family:
@@ -203,13 +214,11 @@ def _obstacles(ticket: Ticket, plan: Plan, names: Mapping[str, str | None] | Non
         elif name != clock.name and clock.family == "enterprise" and _taken(ticket, name, clock.cycle):
             en = f"The clock {clock.name!r} cannot go on as {name!r}: the ticket has that one in the same round."
             yield Obstacle("name_taken", clock.name, f"时限{name}已存在", en)
-    going_on = {plan.clock(c.name) for c in ticket.clocks if c.open}
-    at_least = plan.least.get(stage, ())
-    if at_least and not any(least <= going_on for least in at_least):
-        fewest = min((len(least - going_on), sorted(least - going_on)) for least in at_least)
-        missing = ", ".join(fewest[1])
-        en = f"A ticket in {stage!r} of the target has the clock {missing!r}; without it nothing would hold this one later."
-        yield Obstacle("promise", missing, f"目标流程在此环节须有时限{missing}", en)
+    had, has = ({c.name for c in ticket.clocks if c.open} & plan.promises[0], plan.promises[1])
+    if any(plan.clock(name) is None for name in had) and not {plan.clock(name) for name in had} & has:
+        wanted = ", ".join(sorted(has))
+        en = f"The promise to the enterprise would end, and nothing would hold the ticket later; map it to {wanted}."
+        yield Obstacle("promise", wanted, f"对企业的承诺时限不能取消，须对应为{wanted}", en)
     known = {*plan.source.actions, *ticket.facts.get("actors", {})}
     if names is not None:
         # it goes back to where it was: what was done there is known, and where it is now nobody could do the rest

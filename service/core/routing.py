@@ -197,7 +197,10 @@ class Router:
                 rules[rule.key] = rule
                 # of equals the first; but a bureau of the city before the district (Weifang, art. 24)
                 over = best is not None and best.lead == DISTRICT != rule.lead and result.score == best_score
-                if result.score > best_score or (over and best_score < MATTER_BONUS):
+                # a rule that needs all its words says what is meant: before any sum of words, after a matter that was named
+                mine = (result.score >= MATTER_BONUS, rule.all_words, result.score)
+                first = (best_score >= MATTER_BONUS, best is not None and best.all_words, best_score)
+                if mine > first or (over and mine[:2] == first[:2] and best_score < MATTER_BONUS):
                     best, best_score = rule, result.score
         named, chosen = self._matters.get(request.matter or ""), best.key if best else None
         unit = best.lead if best else None

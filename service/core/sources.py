@@ -140,7 +140,7 @@ def laid_over(value: Mapping[str, Any], published: Mapping[str, Mapping[str, Any
     """Plain data over the published workflow that it `extends`, or itself. Raises DefinitionError if there is none."""
     parent = value.get("extends")
     if parent is None:
-        return dict(value)
+        return {k: v for k, v in value.items() if k != "extends"}
     base = published.get(parent) if isinstance(parent, str) else None
     if base is None:
         told = f"there is no published workflow {parent!r}; there are: {', '.join(sorted(published))}"
@@ -150,7 +150,10 @@ def laid_over(value: Mapping[str, Any], published: Mapping[str, Mapping[str, Any
 
 def extended(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """An overlay laid over the plain data that it extends."""
-    return _merge({k: v for k, v in base.items() if k != "abstract"}, {k: v for k, v in over.items() if k != "extends"})
+    return _merge(
+        {k: v for k, v in base.items() if k not in {"abstract", "extends"}},
+        {k: v for k, v in over.items() if k != "extends"},
+    )
 
 
 def _resolve(key: str, files: Keyed, seen: tuple[str, ...]) -> dict[str, Any]:

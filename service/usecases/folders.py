@@ -13,7 +13,7 @@ from typing import Any
 
 from service.core.catalogue import check_catalogue, parse_routing
 from service.core.checking import Fault, Proof, check
-from service.core.definitions import branches_of
+from service.core.definitions import Workflow, branches_of
 from service.core.desk import parse_desk
 from service.core.docket import parse_docket
 from service.core.errors import DefinitionError
@@ -72,14 +72,17 @@ def read_unproved(
     calendars = read_calendars(folder)
     sources = read_workflows(folder) if sources is None else sources
     docket = _read_docket(folder, sources, calendars)
-    flows = {key: source.flow for key, source in sources.items() if not source.abstract}
-    if gaps := Policies(flows, {}).gaps():
-        told = f"no workflow takes these domains, so their requests would be refused: {', '.join(gaps)}"
-        raise DefinitionError(f"{told} / 这些诉求类型没有流程", ("domains",), "city/*.yaml", 1)
     workflows = {key: source.plain for key, source in sources.items() if not source.abstract}
     desk = _read_desk(folder / "desk.yaml", known)
     read = Folder(workflows, calendars, routing, matters, departments, docket, _scorecards(folder), desk)
     return read, sources, codes
+
+
+def check_covered(flows: Mapping[str, Workflow]) -> None:
+    """Raise DefinitionError for domains of which a ticket would have no workflow."""
+    if gaps := Policies(flows, {}).gaps():
+        told = f"no workflow takes these domains, so their requests would be refused: {', '.join(gaps)}"
+        raise DefinitionError(f"{told} / 这些诉求类型没有流程", ("domains",), "city/*.yaml", 1)
 
 
 def _read_departments(folder: Path) -> tuple[dict[str, Any], list[str]]:

@@ -17,7 +17,7 @@ from service.core.yaml_files import line_in, read_text
 from service.db import definitions as stored
 from service.db import units
 from service.usecases.calendars import publish_version
-from service.usecases.folders import Checked, Folder, no_department
+from service.usecases.folders import Checked, Folder, check_covered, no_department
 from service.usecases.house import House
 
 FILES = "system"
@@ -94,6 +94,9 @@ async def publish_folder(house: House, folder: Folder, by: str, reason: str) -> 
             if version is not None:
                 published.append(f"{kind} {key} {version}")
                 published += [f"  without {rule}: it names a unit or matter that is no more" for rule in left_out]
+        if published:
+            versions = await stored.in_force(tx, "workflow")
+            check_covered({key: await house.workflow(tx, key, version) for key, version in versions.items()})
         rows = [{"district": None, **d} for d in folder.departments["departments"]]
         await stored.store_departments(tx, rows)
     await house.refresh()

@@ -25,9 +25,8 @@ from service.usecases.answers import Answer, Call, once
 from service.usecases.house import House
 from service.usecases.reports import period_of
 
-RULED = 49
-"""Points of a rule from a ruling: more than ordinary rules come to, and less than a matter that the hotline named even if
-all its words stand in the title."""
+WEIGHT = 4
+"""Points of each word of a rule from a ruling: ten of them in a title are less than a matter that the hotline named."""
 SHOWN = (
     "id", "state", "routed_by", "routed_version", "was_lead", "lead", "matter", "words", "reason", "proposed_by",
     "proposed_at", "decided_by", "decided_at", "decision_reason", "published_version",
@@ -186,15 +185,14 @@ async def decide(house: House, actor: Actor, proposal_id: str, asked: Mapping[st
 
 def rule_of(proposal: Mapping[str, Any]) -> dict[str, Any]:
     """The rule that a proposal adds: all its words are needed, and then it decides."""
-    share, rest = divmod(RULED, len(proposal["words"]))
-    words = {word: share + (n < rest) for n, word in enumerate(proposal["words"])}
+    needed = WEIGHT * len(proposal["words"])
     rule = {
         "key": f"{RULING}{proposal['number']}",
         "title": {"zh": f"{proposal['number']} 的裁定", "en": f"Ruling on {proposal['number']}"},
-        "words": words,
+        "words": dict.fromkeys(proposal["words"], WEIGHT),
         "all_words": True,
-        "min_score": RULED,
-        "decides": RULED,
+        "min_score": needed,
+        "decides": needed,
         "lead": proposal["lead"],
     }
     return rule | ({"matter": proposal["matter"]} if proposal["matter"] else {})

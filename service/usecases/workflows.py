@@ -149,10 +149,16 @@ async def publish(house: House, actor: Actor, wanted: Proposed, call: Call) -> A
     Raises Invalid (the data), Stale (`expected` is not the newest), Conflict (new tickets of a domain would have none).
     """
     require(actor, "workflows:write")
-    plain, flow = await _proved(house, wanted.workflow)
+    proved = await _proved(house, wanted.workflow)
 
     async def work(tx: Tx) -> Answer:
+        # a repeat of what was carried out has been answered as then, whatever was published since
+        if isinstance(proved, Invalid):
+            raise proved
+        plain, flow, base = proved
         await published.lock(tx)
+        if base is not None and (await published.in_force(tx, "workflow")).get(base.key) != base.version:
+            raise Conflict(f"{base.key!r}, which this extends, was published anew or retired meanwhile; send it again.")
         await _refuse_unknown(house, tx, flow, plain)
         next_version = await published.next_version(tx, "workflow", flow.key)
         told = {"key": flow.key, "version": next_version - 1, "changed": False, "differences": []}
@@ -184,15 +190,26 @@ def _stale(key: str, expected: int, newest: int) -> Stale:
     return Stale(f"This was made from version {expected}, {key} is at {newest}: {hint}", current=etag(newest))
 
 
-async def _proved(house: House, given: Mapping[str, Any]) -> tuple[dict[str, Any], Workflow]:
-    """The whole workflow, as data and compiled, proved before anything is locked: it takes some tenths of a second.
+Proved = tuple[dict[str, Any], Workflow, Workflow | None]
+"""A whole workflow, as data and compiled, and what it extends."""
 
-    Raises Invalid.
-    """
+
+async def _proved(house: House, given: Mapping[str, Any]) -> Proved | Invalid:
+    """Proved before anything is locked, which takes some tenths of a second; or what is wrong with it."""
+    try:
+        return await _proof(house, given)
+    except Invalid as error:
+        return error
+
+
+async def _proof(house: House, given: Mapping[str, Any]) -> Proved:
     if given.get("abstract"):
         raise Invalid.field("/workflow/abstract", "expected a workflow for tickets; files alone have abstract ones")
+    if given.get("extends") is not None:
+        await house.refresh()
+    rules = house.rules
     try:
-        plain = laid_over(given, house.rules.newest_bodies)
+        plain = laid_over(given, rules.newest_bodies)
         flow = compile_workflow(plain)
     except DefinitionError as error:
         where = "".join(f"/{p}" for p in error.path)
@@ -200,8 +217,9 @@ async def _proved(house: House, given: Mapping[str, Any]) -> tuple[dict[str, Any
     if flow.key in TAKEN:
         raise Invalid.field("/workflow/key", f"expected another key than {', '.join(sorted(TAKEN))}")
     faults = (await asyncio.to_thread(check, flow)).faults
-    if given.get("extends") is not None:
-        faults = (*faults, *loosened(house.rules.newest[given["extends"]], flow))
+    base = rules.newest[given["extends"]] if given.get("extends") is not None else None
+    if base is not None:
+        faults = (*faults, *loosened(base, flow))
     if faults:
         raise Invalid(
             "The workflow is not proved; POST /v1/workflows/check tells the shortest way to each fault.",
@@ -210,7 +228,7 @@ async def _proved(house: House, given: Mapping[str, Any]) -> tuple[dict[str, Any
                 for f in faults
             ],
         )
-    return plain, flow
+    return plain, flow, base
 
 
 async def _refuse_unknown(house: House, tx: Tx, flow: Workflow, plain: Mapping[str, Any]) -> None:

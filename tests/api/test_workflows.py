@@ -12,6 +12,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from service.core.errors import DefinitionError
 from service.core.model import SYSTEM
 from service.usecases import clocks, folders, integrity, migrations, publishing
 from service.usecases.folders import Folder
@@ -199,7 +200,7 @@ async def test_a_workflow_out_of_use_takes_no_new_tickets_and_its_running_ones_g
     await sound(city)
 
 
-async def test_an_overlay_is_published_over_http_and_may_only_tighten(city: City) -> None:
+async def test_an_overlay_is_published_over_http_and_may_only_tighten(city: City, folder: Folder) -> None:
     own = {"key": "water_own", "extends": KEY, "domains": None, "departments": ["water"],
            "title": {"zh": "水务局流程", "en": "Of the water bureau"}}  # fmt: skip
     told = await publish(city, {**own, "clocks": {"resolve": {"budget": 400}}}, status=422)
@@ -210,8 +211,17 @@ async def test_an_overlay_is_published_over_http_and_may_only_tighten(city: City
     assert not (await publish(city, tighter, status=200))["changed"], "the same said again"
     shown = (await city.get("/v1/workflows/water_own")).json()["workflow"]
     assert shown["clocks"]["resolve"]["budget"] == 7 and "extends" not in shown and shown["departments"] == ["water"]
-    found = await city.post("/v1/workflows/water_own/simulate", {"workflow": tighter}, BOSS)
+    draft = {**tighter, "clocks": {"resolve": {"budget": 4}}}
+    found = await city.post("/v1/workflows/water_own/simulate", {"workflow": draft}, BOSS)
     assert found.status_code == 200, found.text
+    key, other = {"Idempotency-Key": "own-1"}, {**tighter, "key": "o2"}
+    first = await city.post("/v1/workflows", {"workflow": other, "reason": "r"}, BOSS, headers=key)
+    assert first.status_code == 201, first.text
+    await publish(city, changed(folder, budget=5))
+    again = await city.post("/v1/workflows", {"workflow": other, "reason": "r"}, BOSS, headers=key)
+    assert (again.status_code, again.content) == (201, first.content), "a repeat is answered as the first time"
+    refused = await publish(city, {**tighter, "key": "o3"}, status=422)
+    assert "7 working_days may be longer than 5" in refused["errors"][0]["detail"]
 
 
 @pytest.mark.parametrize("reason", ["", "   ", "\n\t", "　"])
@@ -277,6 +287,29 @@ async def test_a_restart_publishes_changed_files_and_takes_nothing_back(city: Ci
     assert "emergency" in city.house.rules.newest, "a file that is gone retires nothing"
     path.write_text(path.read_text(encoding="utf-8").replace("en: Questions", "en: Questions and help"))
     assert await restart() == ["workflow consultation 4"]
+
+
+async def test_a_folder_that_leaves_a_domain_without_a_workflow_publishes_nothing(
+    city: City, folder: Folder, tmp_path: Path
+) -> None:
+    where = tmp_path / "workflows"
+    shutil.copytree(WORKFLOWS, where)
+    path, urgent = where / "city" / "consultation.yaml", where / "city" / "emergency.yaml"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("domains: [consultation]", "domains: []"), encoding="utf-8")
+    with pytest.raises(DefinitionError, match="refused: consultation"):
+        await publishing.publish_folder(city.house, folders.read_folder(where), publishing.FILES, "changed")
+    assert city.house.rules.newest["consultation"].version == 1
+    # what was replaced over HTTP needs no file
+    await publish(city, {**changed(folder, "consultation"), "key": "consultation_new"})
+    assert (await city.post("/v1/workflows/consultation/retire", {"reason": "replaced"}, BOSS)).status_code == 200
+    path.unlink()
+    (where / "departments" / "tax.yaml").unlink()
+    urgent.write_text(
+        urgent.read_text(encoding="utf-8").replace("en: Emergency", "en: Urgent matter"), encoding="utf-8"
+    )
+    told = await publishing.publish_folder(city.house, folders.read_folder(where), publishing.FILES, "changed")
+    assert told == ["workflow emergency 2"]
 
 
 # --- migration ----------------------------------------------------------------------------------------------------------

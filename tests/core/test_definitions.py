@@ -362,12 +362,6 @@ WRONG = {
         "holidays: true",
         "holidays",
     ),
-    "a domain that nobody takes": (
-        LANDING,
-        swap("domains: [project_landing]", "domains: []"),
-        None,
-        "refused: project_landing",
-    ),
     "an overlay that takes away what others name": (
         LANDING,
         with_line("clocks: {opinion: null}\n"),

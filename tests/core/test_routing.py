@@ -472,6 +472,8 @@ def test_a_rule_that_needs_all_its_words_is_out_without_one() -> None:
     other = rule("roads", words={"井盖": 9})
     assert routed("水表", "井盖坏了", both, other).lead == "water"
     assert routed("井盖", "井盖坏了", both, other).lead == "roads", "twice in the title is not both"
+    loud = rule("roads", words={"井盖": 90})
+    assert routed("水表", "井盖坏了", both, loud).lead == "water", "all its words say more than any sum"
     tried = {t.rule: t.out for t in routed("井盖", "井盖坏了", both, other).tried}
     assert tried["water"] == "not all of its words"
 

@@ -102,6 +102,13 @@ def test_a_proving_process_that_is_killed_is_told_in_one_line(copied: Path) -> N
     assert "run it again" in told and "Traceback" not in told
 
 
+def test_a_domain_that_no_workflow_takes_is_told(copied: Path) -> None:
+    path = copied / "city" / "project_landing.yaml"
+    path.write_text(path.read_text("utf-8").replace("domains: [project_landing]", "domains: []"), "utf-8")
+    code, told = run("check", str(copied))
+    assert code == 1 and "refused: project_landing, project_landing (urgent)" in told.splitlines()[-1]
+
+
 def test_what_cannot_be_read_is_told_too(copied: Path) -> None:
     (copied / "city" / "consultation.yaml").write_text(
         "key: consultation\nextends: base\nclocks: {resolve: {budget: 2h}}\n"
