@@ -173,7 +173,7 @@ def with_rulings(
     """
     done = {rule["key"] for rule in file["rules"]} | set(file.get("withdrawn", ()))
     ruled = [r for r in (published or {"rules": ()})["rules"] if r["key"].startswith(RULING) and r["key"] not in done]
-    kept = [r for r in ruled if not any(True for _ in _unknown(RuleDoc.model_validate(r), departments, matters))]
+    kept = [r for r in ruled if next(_unknown(RuleDoc.model_validate(r), departments, matters), None) is None]
     return {**file, "rules": [*kept, *file["rules"]]}, [r["key"] for r in ruled if r not in kept]
 
 
@@ -200,25 +200,22 @@ def check_catalogue(doc: RoutingDoc, departments: Collection[str], matters: Coll
         for word in words:
             if not word.strip():
                 raise DefinitionError(f"a word that is blank is in every text: {word!r}", path)
+    units = {*departments, *NO_UNIT}
     for unit in doc.vocabulary:
-        if unit not in NO_UNIT and unit not in departments:
+        if unit not in units:
             raise DefinitionError(f"there is no department {unit!r}", ("vocabulary", unit))
     if doc.learned is None:
         return
     for word, told in doc.learned.leads.vocabulary.words.items() if doc.learned.leads.vocabulary else ():
         for unit in told:
-            if unit not in NO_UNIT and unit not in departments:
+            if unit not in units:
                 path = ("learned", "leads", "vocabulary", "words", word, unit)
                 raise DefinitionError(f"there is no department {unit!r}", path)
     keys = {rule.key for rule in doc.rules}
     signs = {*SIGNS, *(f"{DOMAIN_SIGN}{domain}" for domain in DOMAINS)}
-    for part, weights in (("leads", doc.learned.leads), ("domains", doc.learned.domains)):
+    for part, weights, choices in (("leads", doc.learned.leads, units), ("domains", doc.learned.domains, {*DOMAINS})):
         for key in weights.rules.keys() - keys - signs:
             raise DefinitionError(f"there is no rule {key!r}", ("learned", part, "rules", key))
-    for part, weights, choices in (
-        ("leads", doc.learned.leads, {*departments, *NO_UNIT}),
-        ("domains", doc.learned.domains, set(DOMAINS)),
-    ):
         for choice in weights.start:
             if choice not in choices:
                 raise DefinitionError(f"there is no {part[:-1]} {choice!r}", ("learned", part, "start", choice))

@@ -342,12 +342,13 @@ class Router:
 
     def speaking(self, title: frozenset[str], body: frozenset[str]) -> tuple[str, ...]:
         """Rules of whose words enough is in the text, whatever their conditions: a sign of the domain too."""
-        numbers = {n for word in title | body for n in self._by_word.get(word, ())}
+        found = title | body
+        numbers = {n for word in found for n in self._by_word.get(word, ())}
         return tuple(
             self._rules[n][0].key
             for n in sorted(numbers)
             if score(self._rules[n][1], title, body)[0] >= self._rules[n][0].min_score
-            and _whole(*self._rules[n][:2], title | body)
+            and _whole(*self._rules[n][:2], found)
         )
 
     def _lineage(self, matter: str | None) -> frozenset[str]:

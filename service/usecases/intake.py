@@ -148,9 +148,19 @@ def prepare(house: House, body: Mapping[str, Any], digest: bytes) -> Prepared:
     return Prepared(body, digest, route, tuple(warnings), keys, unknown, emergency)
 
 
+def routed_by(house: House, route: Route, target: RouteTo) -> dict[str, Any]:
+    """For the ticket's facts: by what it was sent where, and what the catalogue would have said if that is another unit."""
+    routed = {"rule": target.rule, "version": house.rules.routing_version, "lead": target.lead}
+    return routed if target.lead == route.lead else {**routed, "suggested": route.lead}
+
+
 def not_routed(route: Route) -> dict[str, str]:
     """Why a dispatcher reads it, with the units between which the catalogue could not decide."""
-    why = f"not sure enough: {' or '.join(route.nearest)}" if route.nearest else "no unit that leads was found"
+    why = "no unit that leads was found"
+    if route.lead is not None:
+        why = "the unit that would lead must not see it"
+    elif route.nearest:
+        why = f"not sure enough: {' or '.join(route.nearest)}"
     return warning("not_routed", "/matter", f"{why}; in the dispatcher's queue")
 
 
@@ -311,10 +321,7 @@ def _opening(
     received_at = _received(body["source"].get("received_at"), tx.now, flow, warnings)
     local_day = tx.now.astimezone(house.zone).strftime("%Y%m%d")
     draft = _empty_ticket(house, tx, prepared, flow, received_at, f"QY{local_day}{seq:07d}")
-    routed = {"rule": target.rule, "version": house.rules.routing_version, "lead": target.lead}
-    facts: dict[str, Any] = {"policy": choice.told(), "routing": routed}
-    if target.lead != route.lead:
-        facts["routing"] = {**routed, "suggested": route.lead}
+    facts: dict[str, Any] = {"policy": choice.told(), "routing": routed_by(house, route, target)}
     if not body["reply_required"]:
         facts["no_reply"] = True
     recused = tuple(f"unit:{code}" for code in route.complained_of)

@@ -19,9 +19,8 @@ from service.db.session import Tx
 from service.db.tickets import Stored
 from service.db.vault import mask_contact
 from service.usecases.answers import Answer, Call, digest_of, once
-from service.usecases.enterprises import warning
 from service.usecases.house import House
-from service.usecases.intake import etag, not_routed
+from service.usecases.intake import etag, not_routed, routed_by
 from service.usecases.tickets import ABSENT
 
 
@@ -118,10 +117,6 @@ def _part(
     if named and named not in route.complained_of:
         recused.pop(f"unit:{named}", None)
     target = RouteTo(named, (), "split") if named else _without(recused, route)
-    # as at intake: what the part was sent by, and what the catalogue would have said if that is another unit
-    routed = {"rule": target.rule, "version": rules.routing_version, "lead": target.lead}
-    if target.lead != route.lead:
-        routed["suggested"] = route.lead
     choice = rules.policies.choose(route.domain, t.urgency, target.lead)
     local_day = tx.now.astimezone(house.zone).strftime("%Y%m%d")
     ticket = Ticket(
@@ -140,15 +135,15 @@ def _part(
         created_at=tx.now,
         updated_at=tx.now,
         version=0,
-        facts={"policy": choice.told(), **({} if named else {"routing": routed}), **_no_reply(t)},
+        facts={
+            "policy": choice.told(),
+            **({} if named else {"routing": routed_by(house, route, target)}),
+            **_no_reply(t),
+        },
         recused=tuple(recused),
         split_from=t.id,
     )
     warnings = [] if target.lead else [not_routed(route)]
-    if route.lead and not target.lead:
-        warnings = [
-            warning("not_routed", "/matter", "the unit that would lead must not see it; in the dispatcher's queue")
-        ]
     return joining.Part(ticket, target, house.env(tx, choice.flow, t.district)), warnings
 
 

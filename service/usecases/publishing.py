@@ -95,9 +95,9 @@ async def publish_folder(house: House, folder: Folder, by: str, reason: str) -> 
                 published.append(f"{kind} {key} {version}")
                 published += [f"  without {rule}: it names a unit or matter that is no more" for rule in left_out]
         if published:
-            versions = await stored.in_force(tx, "workflow")
-            check_covered({key: await house.workflow(tx, key, version) for key, version in versions.items()})
-        rows = [{"district": None, **d} for d in folder.departments["departments"]]
-        await stored.store_departments(tx, rows)
+            # compiled here and not kept by the house: none of it is published until this transaction is
+            rows = [row for row in await stored.newest(tx) if row["kind"] == "workflow"]
+            check_covered({row["key"]: compile_workflow(row["body"], row["version"]) for row in rows})
+        await stored.store_departments(tx, [{"district": None, **d} for d in folder.departments["departments"]])
     await house.refresh()
     return published
